@@ -1,0 +1,101 @@
+"""The agent in one process: observe, remember, predict, act. No ROS, no wall clock.
+
+The ROS graph runs the same objects in nodes; this class runs them in lockstep, as fast as they
+go, for training, experiments and tests.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from dylora_ros.core.context import FLAG_BOOT, GlobalContext
+from dylora_ros.core.cycle import Composer
+from dylora_ros.core.motor import Exploration, Guard
+from dylora_ros.core.phases import Phase
+from dylora_ros.core.predictor import Predictor
+
+
+class Sense(Protocol):
+    """What the agent needs of a modality (see ``modalities.base.Modality``)."""
+
+    def bias(self, q: np.ndarray): ...
+    def observe(self, signal): ...
+
+
+class Agent:
+    """One life in lockstep.
+
+    Args:
+        senses: modality name -> its frozen encoder and decoder; ``body`` also acts.
+        log: the global context, writable.
+        predictor: q over that log.
+        guard: of the commands.
+        exploration: noise on the body's predicted LR state.
+    """
+
+    def __init__(self, senses: Mapping[str, Sense], log: GlobalContext, predictor: Predictor,
+                 guard: Guard, exploration: Exploration):
+        self.senses = senses
+        self.log = log
+        self.predictor = predictor
+        self.guard = guard
+        self.exploration = exploration
+        self.composer = Composer(log.schema)
+        self._boot = True
+
+    def step(self, stamp: int, signals: Mapping[str, object],
+             reward: float = 0.0) -> np.ndarray:
+        """Live one cycle.
+
+        Args:
+            stamp: ns, when the signals were acquired.
+            signals: modality -> its input, those that have a new one.
+            reward: of the last state.
+
+        Returns:
+            The command applied, in the actuators' units.
+
+        """
+        for name, signal in signals.items():
+            percept = self.senses[name].observe(signal)
+            self.composer.put(name, percept.x, stamp, percept.surprise)
+        row = self.composer.compose(stamp)
+        prediction = self.predictor.observe(row)
+        q = act_on(prediction.q, self.log.schema, self.exploration)
+        for name, sense in self.senses.items():
+            sense.bias(split(q, self.log.schema, name))
+        wanted = self.senses['body'].act(split(q, self.log.schema, 'body'))
+        command = self.guard.command(wanted)
+        finish(row, q, prediction, command=self.guard.normalise(command), reward=reward,
+               reward_stamp=stamp, phase=Phase.AWAKE, flags=FLAG_BOOT if self._boot else 0)
+        self._boot = False
+        self.log.append_row(row)
+        return command
+
+
+def split(composite: np.ndarray, schema, name: str) -> np.ndarray:
+    """Return one modality's part (sites, rank) of a composite (w,)."""
+    return np.ascontiguousarray(
+        composite[schema.slices[name]].reshape(schema.modalities[name]), np.float32)
+
+
+def act_on(q: np.ndarray, schema, exploration: Exploration) -> np.ndarray:
+    """Return the action: q with exploration on the body's part (design: body alone explores)."""
+    q = np.clip(q, -8.0, 8.0).astype(np.float32)
+    part = schema.slices['body']
+    q[part] = np.clip(q[part] + exploration(), -8.0, 8.0)
+    return q
+
+
+def finish(row: np.ndarray, q: np.ndarray, prediction, command: np.ndarray, reward: float,
+           reward_stamp: int, phase: Phase, flags: int):
+    """Fill in what a cycle decided; the row can be committed then."""
+    row['q'] = q
+    row['aux'] = prediction.aux
+    row['value'] = prediction.value
+    row['action'] = command
+    row['reward'] = reward
+    row['reward_stamp'] = reward_stamp
+    row['phase'] = phase
+    row['flags'] = flags

@@ -1,0 +1,116 @@
+"""Reward: closeness of the inner state to human statements, plus curiosity (paper, 3.3 and 6).
+
+A small projector maps the composite LR state into the space of the frozen sentence model, where
+good and bad statements lie. The statements are a YAML file; its digest seals it.
+"""
+
+from dataclasses import dataclass
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+import yaml
+
+
+class StatementError(ValueError):
+    """The statements file is not as it must be."""
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What is good and what is bad, in sentences.
+
+    Attributes:
+        good: sentences (paraphrases of one statement are one tuple).
+        bad: likewise.
+        digest: sha256 of the file.
+    """
+
+    good: tuple[tuple[str, ...], ...]
+    bad: tuple[tuple[str, ...], ...]
+    digest: str
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Statements':
+        """Read a YAML file with lists ``good`` and ``bad``; an item is a text or a list of them.
+
+        Raises:
+            StatementError: unknown keys, no good statement, or not texts.
+
+        """
+        raw = Path(path).read_bytes()
+        try:
+            data = yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            raise StatementError(f'{path} is not YAML: {error}') from error
+        if not isinstance(data, dict) or not set(data) <= {'good', 'bad'}:
+            raise StatementError(f'{path} must hold the lists good and bad, nothing else; found '
+                                 f'{sorted(data) if isinstance(data, dict) else type(data)}')
+
+        def texts(key):
+            out = []
+            for item in data.get(key) or []:
+                group = (item,) if isinstance(item, str) else tuple(item or ())
+                if not group or not all(isinstance(t, str) and t.strip() for t in group):
+                    raise StatementError(f'{path}: {key} holds {item!r}, expected sentences')
+                out.append(group)
+            return tuple(out)
+
+        good = texts('good')
+        if not good:
+            raise StatementError(f'{path} has no good statement')
+        return cls(good, texts('bad'), hashlib.sha256(raw).hexdigest())
+
+
+class Projector(nn.Module):
+    """Composite LR state (and presence mask) to the sentence space, (b, w + m) to (b, 384)."""
+
+    def __init__(self, width: int, modalities: int, sentence: int = 384):
+        super().__init__()
+        self.inside = nn.Linear(width + modalities, 192)
+        self.mix = nn.Linear(192, 192)
+        self.out = nn.Linear(192, sentence)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """Return unit vectors."""
+        h = F.gelu(self.inside(state.clamp(-8, 8)))
+        return F.normalize(self.out(F.gelu(self.mix(h))), dim=-1)
+
+
+class StatementReward:
+    """Score a composite LR state by its closeness to the good minus the bad statements.
+
+    Args:
+        projector: trained on state-caption pairs.
+        good: embeddings of each good statement's paraphrases, list of (p, 384).
+        bad: likewise.
+        curiosity: weight of positive surprise.
+    """
+
+    def __init__(self, projector: Projector, good: list[np.ndarray], bad: list[np.ndarray],
+                 curiosity: float = 0.02):
+        self.projector = projector.eval()
+        self._good = [torch.from_numpy(g) for g in good]
+        self._bad = [torch.from_numpy(b) for b in bad]
+        self.curiosity = curiosity
+
+    @torch.inference_mode()
+    def __call__(self, x: np.ndarray, mask: np.ndarray, surprise: np.ndarray) -> float:
+        """Return the reward.
+
+        Args:
+            x: (w,) composite LR state.
+            mask: (m,) presence.
+            surprise: (m,) of the modalities, 1 is as usual.
+
+        """
+        state = torch.from_numpy(np.concatenate([x, mask]).astype(np.float32))[None]
+        point = self.projector(state)[0]
+        closeness = np.mean([float((g @ point).max()) for g in self._good])
+        if self._bad:
+            closeness -= np.mean([float((b @ point).max()) for b in self._bad])
+        news = np.clip(surprise - 1.0, 0.0, 2.0) * mask
+        return float(closeness + self.curiosity * news.mean())

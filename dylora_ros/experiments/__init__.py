@@ -1,0 +1,1 @@
+"""The paper's and the project's evidence: commands, not tests."""

@@ -1,0 +1,1 @@
+"""Frozen encoders and their decoders, one modality a file. No ROS."""

