@@ -17,7 +17,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from dylora_ros.core.context import GlobalContext, RowSchema
+from dylora_ros.core.context import FLAG_DREAM, GlobalContext, RowSchema
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.lsh import AngularHash, StreamingIndex
 from dylora_ros.core.timecode import Decay, harmonic
@@ -189,7 +189,8 @@ class Predictor:
             stop = min(self._seen + 4096, self.log.committed)
             rows = self.log.rows(self._seen, stop)
             keys = self.network.keys(torch.from_numpy(features(rows, self.log.schema)))
-            self._index.insert(keys.numpy(), np.arange(stop - len(rows), stop))
+            lived = (rows['flags'] & FLAG_DREAM) == 0      # dreams are data, not memories
+            self._index.insert(keys.numpy()[lived], np.arange(stop - len(rows), stop)[lived])
             self._seen = stop
 
     @torch.inference_mode()
@@ -203,12 +204,13 @@ class Predictor:
         old = self._index.query(key, self.log.window_first)
         recent = np.arange(max(self.log.window_first, end - RECENT), end)
         chosen = np.concatenate([old[old < end - RECENT], recent])
-        if len(chosen):
-            past = self.log.take(chosen)
+        past = self.log.take(chosen)
+        past = past[(past['flags'] & FLAG_DREAM) == 0]
+        if len(past):
             age = np.maximum((int(row['stamp']) - past['stamp']) * 1e-9, 0.0)
             heads = self.network(now, torch.from_numpy(features(past, schema))[None],
                                  torch.from_numpy(age.astype(np.float32))[None],
-                                 torch.ones(1, len(chosen), dtype=torch.bool))
+                                 torch.ones(1, len(past), dtype=torch.bool))
         else:
             heads = self.network(now, now[:, None], torch.zeros(1, 1),
                                  torch.zeros(1, 1, dtype=torch.bool))

@@ -96,6 +96,7 @@ class Experience:
         self.validation, self.held_out = held[half], held[~half]   # chooses; judges
         self.reward = torch.from_numpy(rows['reward'].astype(np.float32))
         self.returns = torch.from_numpy(_returns(rows['reward'], step))
+        self.dream = (rows['flags'] & FLAG_DREAM) != 0
         self._neighbours = None
 
     def refresh(self, network: QNetwork):
@@ -113,6 +114,7 @@ class Experience:
         valid = chosen >= 0
         valid[:, 1:] &= chosen[:, 1:] != chosen[:, :-1]        # found in two rounds: once
         chosen = np.maximum(chosen, 0)
+        valid &= ~(self.dream[chosen] & ~self.dream[index][:, None])   # dreams are no memories
         age = np.maximum(self.stamp[index][:, None] - self.stamp[chosen], 0.0)
         return (self.now[index], self.features[chosen],
                 torch.from_numpy(age.astype(np.float32)), torch.from_numpy(valid))
@@ -233,20 +235,23 @@ class DreamReport:
 class Dreamer:
     """REM: decoders feed encoders, the global context fills with flagged rows.
 
-    Each episode starts from a remembered moment: the state of the senses is what they last
-    perceived, q is read from the real log, and every next input is the senses' own prediction.
+    Each episode starts from a remembered moment; from there on every next input is the senses'
+    own prediction, under the bias that q reads from the real log.
 
     Args:
-        senses: the modalities that can dream, with the state they fell asleep with.
+        senses: the modalities that can dream.
         log: a reader of the real log.
         predictor: q over that log.
         emit: takes each dreamt row (schema dtype).
         period: seconds a cycle.
         every: modality -> cycles between its inputs.
+        remember: puts the senses into a remembered moment; called before each episode.
     """
 
     def __init__(self, senses: dict, log: GlobalContext, predictor: Predictor,
-                 emit: Callable[[np.ndarray], None], period: float, every: dict[str, int]):
+                 emit: Callable[[np.ndarray], None], period: float, every: dict[str, int],
+                 remember: Callable[[], None]):
+        self.remember = remember
         self.senses, self.log, self.predictor = senses, log, predictor
         self.emit, self.period, self.every = emit, period, every
 
@@ -259,6 +264,7 @@ class Dreamer:
         stamp = int(self.log.rows(self.log.committed - 1, self.log.committed)['stamp'][0])
         while clock() - start < seconds and (most is None or report.cycles < most):
             report.episodes += 1
+            self.remember()
             stamp += int(1e9)                     # episodes are not consecutive
             composer = Composer(self.log.schema)
             for i in range(episode):

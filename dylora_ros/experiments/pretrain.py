@@ -186,9 +186,15 @@ def first_states(senses, data, folder: Path):
         sense.save(folder / f'{name}.safetensors')
 
 
-def live(agent: Agent, world, cycles: int, caption=None, label: str = 'life'):
-    """Let an agent live in lockstep; ``caption`` (a list) takes the captions of every row."""
+def live(agent: Agent, world, cycles: int, caption: list) -> dict:
+    """Let an agent live in lockstep; ``caption`` takes the captions of every row.
+
+    Returns the mean squared error of every sense's next-input prediction, and that of "nothing
+    changes" on the same inputs.
+    """
     start = time.time()
+    errors: dict[str, list] = {n: [] for n in agent.senses if agent.senses[n].spec.decodes}
+    last: dict[str, np.ndarray] = {}
     world.reset()
     sound = []
     for i in range(cycles):
@@ -202,14 +208,23 @@ def live(agent: Agent, world, cycles: int, caption=None, label: str = 'life'):
             signals['audio'] = np.concatenate(sound, 1)
             sound = []
         said = world.captions()
-        if caption is not None:
-            caption.append(said)
-            if i % 200 == 100:         # a person names something true now and then
-                signals['text'] = said[(i // 200) % len(said)]
+        caption.append(said)
+        if i % 200 == 100:             # a person names something true now and then
+            signals['text'] = said[(i // 200) % len(said)]
+        for name in errors:
+            if name in signals and agent.senses[name].expected is not None:
+                target = agent.senses[name].target(signals[name])
+                if name in last:
+                    errors[name].append([
+                        float(np.mean((target - agent.senses[name].expected) ** 2)),
+                        float(np.mean((target - last[name]) ** 2))])
+                last[name] = target
         world.apply(agent.step(int(world.time * 1e9), signals))
         world.step(PERIOD)
         if i % 2000 == 1999:
-            say(f'{label} {i + 1}/{cycles}, {1e3 * (time.time() - start) / (i + 1):.1f} ms a cycle')
+            say(f'life {i + 1}/{cycles}, {1e3 * (time.time() - start) / (i + 1):.1f} ms a cycle')
+    means = {n: np.mean(e, 0) for n, e in errors.items()}
+    return {n: {'predicted': float(m[0]), 'unchanged': float(m[1])} for n, m in means.items()}
 
 
 def fit_decoders(senses, agent_rows, data, vision_b: bool, rng):
@@ -220,7 +235,7 @@ def fit_decoders(senses, agent_rows, data, vision_b: bool, rng):
         -1, *schema.modalities['vision'])
     q_a = torch.from_numpy(rows['q'][:, schema.slices['audio']].astype(np.float32)).view(
         -1, *schema.modalities['audio'])
-    frames = torch.from_numpy(np.stack([vision._target(f) for f in data['frames']]))
+    frames = torch.from_numpy(np.stack([vision.target(f) for f in data['frames']]))
     halfway = _cache_blocks(vision, data['frames'])
     count = min(len(frames), len(rows) // VISION_EVERY)
 
@@ -298,14 +313,14 @@ def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Pr
     mask = (rows['mask'][:, None] >> bits) & 1
     state = torch.from_numpy(np.concatenate([rows['x'], mask], 1).astype(np.float32))
     projector = Projector(schema.width, len(bits))
-    weight = truth.mean(0).clamp(0.01, 0.99)
     cut = int(0.9 * len(state))
 
     def loss(_):
+        # each true sentence against all untrue ones: they differ in a word, so must the scores
         i = rng.integers(0, cut, 256)
-        score = projector(state[i] + 0.05 * torch.randn_like(state[i])) @ vectors.T
-        return F.binary_cross_entropy_with_logits(
-            12 * (score - 0.5), truth[i], pos_weight=(1 - weight) / weight)
+        score = 25 * projector(state[i] + 0.05 * torch.randn_like(state[i])) @ vectors.T
+        untrue = score.masked_fill(truth[i] > 0, float('-inf')).logsumexp(1, keepdim=True)
+        return (truth[i] * F.softplus(untrue - score)).sum(1).mean()
 
     fit(projector, loss, 3000, 1e-3, label='projector')
     with torch.inference_mode():
@@ -413,7 +428,8 @@ def main(arguments: list[str] | None = None):
     world = make_world('gaze', options.seed + 1)
     captions: list[list[str]] = []
     agent, log = fresh_agent(senses, second, 'life', options.cycles, world=world)
-    live(agent, world, options.cycles, captions)
+    errors = live(agent, world, options.cycles, captions)
+    say(f'one-step error: {errors}')
     rows = log.rows(0, log.committed)
     network = agent.predictor.network
     report = train(network, Experience(rows, log.schema), 150, options.seed, batch=128)
@@ -426,7 +442,7 @@ def main(arguments: list[str] | None = None):
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
     (options.out / 'pretrain.json').write_text(json.dumps(
         {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
-         'cycles': options.cycles, 'q': report.as_dict()}, indent=1) + '\n')
+         'cycles': options.cycles, 'q': report.as_dict(), 'one_step_error': errors}, indent=1) + '\n')
     log.close()
     say(f'wrote {options.out}')
 

@@ -209,7 +209,7 @@ class Audio(Modality):
         q = torch.from_numpy(self._q)[None]
         return self.decoder(self._pooled, self._means, q, self._x)[0].numpy()
 
-    def _target(self, signal: np.ndarray) -> np.ndarray:
+    def target(self, signal: np.ndarray) -> np.ndarray:
         sound = np.concatenate([self._sound[:, -N_FFT:], signal], 1)
         mel = self.log_mel(torch.from_numpy(sound))[:, :, -(signal.shape[1] // HOP):]
         return mel.mean(2).numpy()

@@ -103,7 +103,7 @@ class Modality(ABC):
 
         """
         signal = check(signal, self.spec.signal, self.spec.name)
-        target = self._target(signal)
+        target = self.target(signal)
         error = surprise = None
         if self._expected is not None:
             error = float(np.mean((target - self._expected) ** 2))
@@ -170,7 +170,7 @@ class Modality(ABC):
         """Predict the next input from the local context and the bias."""
         raise NotImplementedError(f'{self.spec.name} does not decode')
 
-    def _target(self, signal: np.ndarray) -> np.ndarray:
+    def target(self, signal: np.ndarray) -> np.ndarray:
         """Map a signal into the decoder's space."""
         return signal
 

@@ -113,7 +113,7 @@ class Vision(Modality):
     @torch.inference_mode()
     def _encode(self, signal: np.ndarray) -> np.ndarray:
         self._signal = signal
-        self._frame = torch.from_numpy(self._target(signal))[None]
+        self._frame = torch.from_numpy(self.target(signal))[None]
         self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
         out = self.encoder(pixels(signal)).last_hidden_state
         self._tokens = out[:, 1:]
@@ -126,7 +126,7 @@ class Vision(Modality):
         frame = self.decoder(self._tokens, self._frame, q, self._x)
         return frame[0].clamp(0, 1).numpy()
 
-    def _target(self, signal: np.ndarray) -> np.ndarray:
+    def target(self, signal: np.ndarray) -> np.ndarray:
         small = cv2.resize(signal, (DECODED, DECODED), interpolation=cv2.INTER_AREA)
         return np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255.0
 

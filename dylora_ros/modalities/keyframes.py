@@ -1,0 +1,51 @@
+"""Remembered moments: raw local contexts of a sense, from which dreams start.
+
+Every sense keeps the first signal of every ``SPACING`` seconds, so that the moments of different
+senses match without any coordination. Only the newest ``KEEP`` are kept.
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+SPACING = 2.0        # s
+KEEP = 32
+
+
+class Keyframes:
+    """Moments of one sense."""
+
+    def __init__(self):
+        self._kept: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
+
+    def due(self, stamp: int) -> bool:
+        """Whether the moment of this stamp (ns) is still missing."""
+        return int(stamp * 1e-9 / SPACING) not in self._kept
+
+    def put(self, stamp: int, context: dict[str, np.ndarray]):
+        """Keep a local context."""
+        if context:
+            self._kept[int(stamp * 1e-9 / SPACING)] = context
+            while len(self._kept) > KEEP:
+                self._kept.popitem(last=False)
+
+    def save(self, path: Path):
+        """Write all moments; whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix('.part')
+        save_file({f'{moment}.{name}': np.ascontiguousarray(array)
+                   for moment, context in self._kept.items()
+                   for name, array in context.items()}, str(part))
+        part.replace(path)
+
+
+def load(path: Path) -> dict[int, dict[str, np.ndarray]]:
+    """Read what :meth:`Keyframes.save` wrote; empty where there is no file."""
+    out: dict[int, dict[str, np.ndarray]] = {}
+    if path.exists():
+        for key, array in load_file(str(path)).items():
+            moment, name = key.split('.', 1)
+            out.setdefault(int(moment), {})[name] = array
+    return out

@@ -1,0 +1,1 @@
+"""Thin nodes, one a file: parameters to core, core to messages."""

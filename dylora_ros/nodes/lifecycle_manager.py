@@ -1,0 +1,269 @@
+"""Lifecycle manager: owns the phase and drives every node's lifecycle to fit it."""
+
+import datetime
+import json
+import time
+
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from std_srvs.srv import Trigger
+
+from dylora_ros.core.phases import OPTIONAL_NODES, PHASE_NODES, Phase, PhaseError, plan
+from dylora_ros.ros import messages
+from dylora_ros.ros.calls import call
+from dylora_ros.ros.node import AgentNode
+from dylora_ros.ros.parameters import Param
+
+_WORLD = 'simulator'
+_CONFIGURE_TIMEOUT = 120.0    # loading weights may take long, converting them once longer
+_TIMEOUT = 8.0
+_GRACE = 30.0                 # s beyond a sleep phase's own budget
+
+
+class LifecycleManagerNode(AgentNode):
+    """Bring the agent up, let it sleep and wake, and make it safe when a node is lost."""
+
+    NAME = 'lifecycle_manager'
+    DOC = 'Owns the phase; drives lifecycle transitions; makes the agent safe.'
+    PARAMETERS = (
+        Param('nodes', ['simulator', *PHASE_NODES[Phase.AWAKE]], 'Nodes to manage.'),
+        Param('autostart', True, 'Bring the agent up and wake it at start.'),
+        Param('sleep_after', 0.0, 'Fall asleep after this many seconds awake; 0: only when '
+              'tired, scheduled or asked.', 0.0, 1e6),
+        Param('sleep_at', '', 'Time of day to fall asleep, HH:MM; empty: none.'),
+        Param('recovery_seconds', 30.0, 'How long to wait for a lost node to come back.',
+              0.0, 600.0),
+        Param('rem_seconds', 60.0, 'Budget of REM (as the predictor has it), s.', 0.0, 36000.0),
+        Param('nrem_seconds', 300.0, 'Budget of NREM (as the predictor has it), s.',
+              0.0, 36000.0))
+    PUBLISHES = ('phase', 'diagnostics')
+    SUBSCRIBES = ('sleep/report', 'context/tiredness')
+    SERVICES = {'~/start': 'Trigger: bring the agent up.', '~/sleep': 'Trigger: REM, then NREM.',
+                '~/wake': 'Trigger: end the sleep, or leave SAFE.',
+                '~/stop': 'Trigger: go SAFE; actuators and senses are deactivated.'}
+
+    def setup(self):
+        """Prepare clients, services and watches."""
+        self.present: set[str] = set()
+        self.lost: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.transitions: list[tuple[float, str, str]] = []
+        self._busy = False
+        self._losses = 0
+        self._goal: Phase | None = None
+        self._nodes = tuple(self.values['nodes'])
+        if not getattr(self, '_clients_made', False):
+            self._clients_made = True
+            self._get = {n: self.create_client(GetState, f'{n}/get_state',
+                                               callback_group=self.reentrant)
+                         for n in self._nodes}
+            self._change = {n: self.create_client(ChangeState, f'{n}/change_state',
+                                                  callback_group=self.reentrant)
+                            for n in self._nodes}
+            for name, goal in (('start', Phase.AWAKE), ('sleep', Phase.REM),
+                               ('wake', Phase.AWAKE), ('stop', Phase.SAFE)):
+                self.create_service(Trigger, f'~/{name}',
+                                    lambda _, r, g=goal: self._ask(g, r))
+        for node in self._nodes:
+            self.watch(node, self._on_lost, self._on_back)
+
+    def start(self):
+        """Begin; with autostart the agent wakes as soon as its nodes are there."""
+        self._since = time.monotonic()
+        self._slept_today = ''
+        self._report: dict | None = None
+        self._goal = Phase.AWAKE if self.values['autostart'] else None
+        self.publish('phase', messages.text_msg(self.phase.name))
+        self.listen('sleep/report', self._on_report)
+        self.listen('context/tiredness', self._on_tired)
+        self._living.append(self.create_timer(0.1, self._step, clock=self._steady,
+                                              callback_group=self.reentrant))
+        self.every(1.0, self._diagnose)
+
+    # -- what happens --------------------------------------------------------------------------
+    def _ask(self, goal: Phase, response):
+        here = self.phase
+        try:
+            if goal != here:
+                plan(here, goal, frozenset(self._nodes))
+            response.success, response.message = True, f'{here.name} -> {goal.name}'
+            self._goal = goal
+        except PhaseError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_lost(self, node: str):
+        if node in self.lost or node not in self.present:
+            return
+        self.lost.add(node)
+        self._losses += 1
+        self.get_logger().error(f'lost {node}: no heartbeat')
+        if node != _WORLD or self.phase == Phase.AWAKE:
+            # what is lost may have been holding the loop: nothing moves until it is clear again
+            self._set_phase(Phase.SAFE, f'lost {node}')
+            self._lost_since = time.monotonic()
+            self._goal = Phase.AWAKE
+
+    def _on_back(self, node: str):
+        if node in self.lost:
+            self.lost.discard(node)
+            self.failed.pop(node, None)
+
+    def _on_report(self, message):
+        report = json.loads(message.data)
+        if report.get('phase') == self.phase.name:
+            self._report = report
+
+    def _on_tired(self, message):
+        if message.data >= 1.0 and self.phase == Phase.AWAKE and self._goal is None:
+            self.get_logger().info('tired')
+            self._goal = Phase.REM
+
+    def _set_phase(self, phase: Phase, why: str = ''):
+        if phase == self.phase:
+            return
+        self.get_logger().info(f'{self.phase.name} -> {phase.name}' + (f' ({why})' if why else ''))
+        self.transitions.append((time.time(), self.phase.name, phase.name))
+        self.phase = phase
+        self._since = time.monotonic()
+        self._report = None
+        self.publish('phase', messages.text_msg(phase.name))
+
+    async def _step(self):
+        """Move one step towards the goal; one at a time."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self._wish()
+            if self._goal is not None and self._goal != self.phase:
+                goal = self._goal
+                if await self._go(goal) and self._goal == goal:
+                    self._goal = None
+            else:
+                self._goal = None
+        finally:
+            self._busy = False
+
+    def _wish(self):
+        """Set the goal that time or a finished sleep phase asks for."""
+        awake = time.monotonic() - self._since
+        after, at = self.values['sleep_after'], self.values['sleep_at']
+        if self._goal is not None:
+            return
+        if self.phase == Phase.AWAKE:
+            today = datetime.datetime.now().strftime('%Y-%m-%d')
+            clock = datetime.datetime.now().strftime('%H:%M')
+            if after and awake >= after and not any(t[1] == 'NREM' for t in self.transitions):
+                self._goal = Phase.REM
+            elif at and clock == at and self._slept_today != today:
+                self._slept_today = today
+                self._goal = Phase.REM
+        elif self.phase in (Phase.REM, Phase.NREM):
+            following = Phase.NREM if self.phase == Phase.REM else Phase.AWAKE
+            budget = self.values[f'{self.phase.name.lower()}_seconds'] + _GRACE
+            if self._report is not None:
+                self._goal = following
+            elif awake > budget:
+                self.get_logger().warning(f'{self.phase.name} gave no report in {budget:.0f} s')
+                self._goal = following
+
+    # -- transitions ---------------------------------------------------------------------------
+    async def _go(self, goal: Phase) -> bool:
+        """Drive every node to fit the goal; SAFE on failure."""
+        source, losses = self.phase, self._losses
+        if source == Phase.SAFE and goal == Phase.AWAKE and not await self._bring_up():
+            return False
+        steps = plan(source, goal, frozenset(self.present))
+        if source == Phase.AWAKE:
+            self._set_phase(goal)         # the actuator stops on this word already
+        for node in steps.deactivate:
+            if not await self._drive(node, State.PRIMARY_STATE_INACTIVE):
+                return self._fail(node, 'deactivate')
+        for node in steps.activate:
+            if not await self._drive(node, State.PRIMARY_STATE_ACTIVE):
+                if node not in OPTIONAL_NODES:
+                    return self._fail(node, 'activate')
+                self._without(node, 'could not be activated')
+        if self._losses != losses:
+            return False                  # a node was lost meanwhile: the agent is SAFE now
+        self._set_phase(goal)
+        return True
+
+    async def _bring_up(self) -> bool:
+        """Configure every node; critical ones must come, others are done without."""
+        recovering = bool(self.transitions)
+        patience = self.values['recovery_seconds'] if recovering else _CONFIGURE_TIMEOUT
+        if recovering:        # senses and joints down first, whatever they think they are
+            for node in reversed(PHASE_NODES[Phase.AWAKE]):
+                if node in self.present and node not in PHASE_NODES[Phase.SAFE]:
+                    await self._drive(node, State.PRIMARY_STATE_INACTIVE, quick=True)
+        for node in self._nodes:
+            if node in self.failed:
+                continue
+            if not await self._configure(node, patience):
+                if node not in OPTIONAL_NODES:
+                    self.get_logger().error(f'{node} does not come up; the agent stays SAFE')
+                    return False
+                self._without(node, self.failed.get(node, 'is not there'))
+            else:
+                self.present.add(node)
+                self.lost.discard(node)
+        if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
+            return self._fail(_WORLD, 'activate')
+        return True
+
+    async def _configure(self, node: str, patience: float) -> bool:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            state = await self._state(node, 1.0)
+            if state == State.PRIMARY_STATE_UNCONFIGURED:
+                if await self._transition(node, Transition.TRANSITION_CONFIGURE,
+                                          _CONFIGURE_TIMEOUT):
+                    return True
+                self.failed[node] = 'could not be configured (its log says why)'
+                return False
+            if state in (State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE):
+                return True
+        return False
+
+    def _without(self, node: str, why: str):
+        self.failed[node] = why
+        self.present.discard(node)
+        self.get_logger().warning(f'{node} {why}: the agent lives on without it')
+
+    def _fail(self, node: str, step: str) -> bool:
+        self.get_logger().error(f'{node}: {step} failed; going SAFE')
+        self._set_phase(Phase.SAFE, f'{node} {step} failed')
+        return False
+
+    async def _drive(self, node: str, wanted: int, quick: bool = False) -> bool:
+        """Activate or deactivate a node and verify its state."""
+        timeout = 1.0 if quick else _TIMEOUT
+        state = await self._state(node, timeout)
+        if state == wanted:
+            return True
+        if wanted == State.PRIMARY_STATE_INACTIVE and state != State.PRIMARY_STATE_ACTIVE:
+            return state is not None or node in self.lost    # nothing of it is up
+        transition = Transition.TRANSITION_ACTIVATE if wanted == State.PRIMARY_STATE_ACTIVE \
+            else Transition.TRANSITION_DEACTIVATE
+        await self._transition(node, transition, timeout)
+        return await self._state(node, timeout) == wanted
+
+    async def _state(self, node: str, timeout: float) -> int | None:
+        response = await call(self, self._get[node], GetState.Request(), timeout)
+        return None if response is None else response.current_state.id
+
+    async def _transition(self, node: str, transition: int, timeout: float) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        response = await call(self, self._change[node], request, timeout)
+        return response is not None and response.success
+
+    def _diagnose(self):
+        level = messages.OK if self.phase != Phase.SAFE else messages.ERROR
+        if level == messages.OK and (self.failed or self.lost):
+            level = messages.WARN
+        entry = ('lifecycle_manager: phase', level, self.phase.name,
+                 {'lost': ', '.join(sorted(self.lost)), **self.failed,
+                  'seconds in phase': f'{time.monotonic() - self._since:.1f}'})
+        self.publish('diagnostics', messages.diagnostics_msg([entry], self.now()))

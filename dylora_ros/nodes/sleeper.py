@@ -1,0 +1,143 @@
+"""The sleeping process: dreams and trains beside the graph, so that control never waits."""
+
+import math
+import multiprocessing
+import os
+from pathlib import Path
+
+_SPAWN = multiprocessing.get_context('spawn')
+
+
+class Sleeper:
+    """Handle of one sleeping process.
+
+    Args:
+        options: plain values; see ``predictor.PredictorNode._sleep_options``.
+    """
+
+    def __init__(self, options: dict):
+        self._options = options
+        self._process = None
+        self._pipe = None
+
+    def begin(self, phase: str):
+        """Start a phase (REM or NREM) in a fresh process."""
+        self.stop()
+        self._pipe, other = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_sleep, args=(phase, self._options, other),
+                                       daemon=True)
+        self._phase = phase
+        self._process.start()
+        other.close()
+
+    def events(self) -> list[tuple[str, object]]:
+        """Return what it told since the last call: (kind, value) pairs; never waits."""
+        out = []
+        if self._pipe is None:
+            return out
+        try:
+            while len(out) < 200 and self._pipe.poll():
+                out.append(self._pipe.recv())
+        except (EOFError, OSError):
+            self._pipe.close()
+            self._pipe = None
+            if not any(kind == 'done' for kind, _ in out) and not self._done:
+                out.append(('done', {'phase': self._phase,
+                                     'error': 'the sleeping process died'}))
+        if any(kind == 'done' for kind, _ in out):
+            self._done = True
+        return out
+
+    _done = False
+
+    def stop(self):
+        """End the process, wherever it is; weights on disk are whole at any moment."""
+        self._done = False
+        if self._process is not None:
+            if self._process.is_alive():
+                self._process.terminate()
+                self._process.join(1.0)
+                if self._process.is_alive():
+                    self._process.kill()
+            self._process = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+
+def _sleep(phase: str, options: dict, pipe):
+    """Run one phase (entry point of the process)."""
+    os.nice(10)
+    import torch
+    torch.set_num_threads(1)
+    torch.manual_seed(options['seed'])
+    try:
+        report = {'REM': _dream, 'NREM': _train}[phase](options, pipe)
+    except Exception as error:      # told to the agent, which wakes
+        report = {'error': f'{type(error).__name__}: {error}'}
+    pipe.send(('done', {'phase': phase, **report}))
+    pipe.close()
+
+
+def _open(options: dict):
+    from dylora_ros.core.context import GlobalContext
+    from dylora_ros.core.predictor import QNetwork
+    log = GlobalContext.read(Path(options['memory']) / 'context.gc', options['window'])
+    path = Path(options['q'])
+    network = QNetwork.load(path, log.schema) if path.exists() else QNetwork(log.schema).eval()
+    return log, network
+
+
+def _train(options: dict, pipe) -> dict:
+    from dylora_ros.core.sleep import Experience, train
+    log, network = _open(options)
+    rows = log.rows(log.committed - options['train_rows'], log.committed)
+    report = train(network, Experience(rows, log.schema), options['NREM'],
+                   seed=options['seed'] + log.committed,
+                   progress=lambda share, left: pipe.send(('progress', (share, left))))
+    if report.kept:
+        network.save(Path(options['memory']) / 'q.safetensors')
+    return {k: None if isinstance(v, float) and math.isnan(v) else v
+            for k, v in report.as_dict().items()}
+
+
+def _dream(options: dict, pipe) -> dict:
+    import numpy as np
+
+    from dylora_ros.core.predictor import Predictor
+    from dylora_ros.core.sleep import Dreamer
+    from dylora_ros.modalities import keyframes, registry
+    log, network = _open(options)
+    period = options['period']
+    weights = Path(options['weights'])
+    names = ('vision', 'audio', 'body')
+    senses = {n: registry.make(n, options['joints'], weights) for n in names}
+    folder = Path(options['memory']) / 'keyframes'
+    moments = {n: keyframes.load(folder / f'{n}.safetensors') for n in names}
+    every = {n: max(1, round(1 / (s.spec.rate * period))) for n, s in senses.items()}
+    rng = np.random.default_rng(options['seed'] + log.committed)
+    shown = 0
+
+    def emit(row):
+        nonlocal shown
+        pipe.send(('row', row.tobytes()))
+        shown += 1
+        if shown % 4 == 0 and senses['vision'].expected is not None:
+            frame = senses['vision'].expected.transpose(1, 2, 0)
+            pipe.send(('image', (frame * 255).astype(np.uint8)))
+
+    def remember():
+        """Put every sense into one remembered moment."""
+        common = sorted(set.intersection(*(set(m) for m in moments.values())))
+        pick = common[rng.integers(len(common))] if common else None
+        for name, sense in senses.items():
+            sense.forget_expectation()
+            if pick is not None:
+                sense.resume(moments[name][pick])
+            elif moments[name]:
+                sense.resume(moments[name][max(moments[name])])
+
+    dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every, remember)
+    report = dreamer.run(options['REM'], progress=lambda share, left: pipe.send(
+        ('progress', (share, left))))
+    return vars(report)

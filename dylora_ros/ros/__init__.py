@@ -1,0 +1,1 @@
+"""The only place that knows ROS message types, QoS, parameters and markers."""

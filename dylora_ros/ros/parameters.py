@@ -1,0 +1,148 @@
+"""Parameters from one declarative table a node: declared, described, checked, documented."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+import yaml
+
+
+class ParameterError(ValueError):
+    """A parameter or parameter file that is wrong; says what was expected."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter.
+
+    Args:
+        name: dotted.
+        default: its type is the parameter's type.
+        doc: meaning and unit.
+        low, high: range of a number, inclusive.
+        choices: allowed texts.
+        dynamic: whether it may change while the node runs.
+    """
+
+    name: str
+    default: Any
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the ROS descriptor with range and constraints."""
+        out = ParameterDescriptor(name=self.name, description=self.doc,
+                                  read_only=not self.dynamic)
+        if self.choices:
+            out.additional_constraints = 'one of: ' + ', '.join(self.choices)
+        if self.low is not None:
+            if isinstance(self.default, float):
+                out.floating_point_range = [FloatingPointRange(
+                    from_value=float(self.low), to_value=float(self.high), step=0.0)]
+            else:
+                out.integer_range = [IntegerRange(
+                    from_value=int(self.low), to_value=int(self.high), step=1)]
+        return out
+
+    def check(self, value: Any):
+        """Raise :class:`ParameterError` where a value does not fit."""
+        if type(value) is not type(self.default):
+            raise ParameterError(f'{self.name}: {value!r} is {type(value).__name__}, expected '
+                                 f'{type(self.default).__name__} (such as {self.default!r})')
+        if self.choices and value not in self.choices:
+            raise ParameterError(f'{self.name}: {value!r} is not one of {self.choices}')
+        if self.low is not None and not self.low <= value <= self.high:
+            raise ParameterError(f'{self.name}: {value} is outside {self.low} .. {self.high}')
+
+    def range_text(self) -> str:
+        """Return the range in words."""
+        if self.choices:
+            return ' | '.join(self.choices)
+        return '' if self.low is None else f'{self.low} .. {self.high}'
+
+
+def declare(node, table: tuple[Param, ...]) -> dict[str, Any]:
+    """Declare a table on a node and return the values.
+
+    Raises:
+        ParameterError: an override has an unknown name, or a value does not fit.
+
+    """
+    known = {p.name for p in table} | {'use_sim_time'}
+    odd = sorted(k for k in node._parameter_overrides
+                 if k not in known and not k.startswith('qos_overrides.')
+                 and not k.startswith('start_type_description_service'))
+    if odd:
+        raise ParameterError(f'{node.get_name()} has no parameter {", ".join(odd)}; it has '
+                             f'{", ".join(sorted(known))}')
+    values = {}
+    for param in table:
+        override = node._parameter_overrides.get(param.name)
+        if override is not None:
+            param.check(override.value)
+        values[param.name] = node.declare_parameter(
+            param.name, param.default, param.descriptor()).value
+    return values
+
+
+def check_file(path: str | Path, tables: dict[str, tuple[Param, ...]]) -> dict:
+    """Check a parameter file against all nodes' tables; return it.
+
+    Raises:
+        ParameterError: not YAML, an unknown node or key, or a value out of range.
+
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ParameterError(f'cannot read {path}: {error}') from error
+    if not isinstance(data, dict):
+        raise ParameterError(f'{path} holds no parameters (node: ros__parameters: ...)')
+    for node, section in data.items():
+        name = str(node).rsplit('/', 1)[-1]
+        if name not in tables:
+            raise ParameterError(f'{path}: unknown node {node!r}; there are '
+                                 f'{", ".join(sorted(tables))}')
+        if not isinstance(section, dict) or set(section) != {'ros__parameters'}:
+            raise ParameterError(f'{path}: {node} must hold ros__parameters, nothing else')
+        table = {p.name: p for p in tables[name]}
+        for key, value in _flatten(section['ros__parameters'] or {}):
+            if key == 'use_sim_time':
+                continue
+            if key not in table:
+                raise ParameterError(f'{path}: {name} has no parameter {key!r}; it has '
+                                     f'{", ".join(sorted(table))}')
+            try:
+                table[key].check(value)
+            except ParameterError as error:
+                raise ParameterError(f'{path}: {name}: {error}') from None
+    return data
+
+
+def _flatten(values: dict, prefix: str = ''):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
+
+
+def to_yaml(tables: dict[str, tuple[Param, ...]]) -> str:
+    """Return a parameter file with every key documented (unit, range, default)."""
+    lines = ['# Parameters of all nodes; every key is optional and shows its default.',
+             '# Made by: python -m dylora_ros docs yaml > config/agent.yaml', '']
+    for node, table in tables.items():
+        lines += [f'{node}:', '  ros__parameters:']
+        for param in table:
+            extra = param.range_text()
+            lines.append(f'    # {param.doc}' + (f' [{extra}]' if extra else '')
+                         + ('' if not param.dynamic else ' (may change at run time)'))
+            value = yaml.safe_dump(param.default, default_flow_style=True)
+            value = value.removesuffix('...\n').strip()
+            lines.append(f'    {param.name}: {value}')
+        lines.append('')
+    return '\n'.join(lines)

@@ -1,0 +1,29 @@
+"""Quality of service by intent; every topic names one of these in ``ros/interfaces.py``."""
+
+from rclpy.duration import Duration
+from rclpy.qos import (
+    DurabilityPolicy,
+    LivelinessPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+
+LEASE = 0.6           # s without a beat after which a node counts as lost
+BEAT = 0.15           # s between beats
+
+_RELIABLE = ReliabilityPolicy.RELIABLE
+
+
+def _profile(depth: int, **kwargs) -> QoSProfile:
+    return QoSProfile(depth=depth, **{'reliability': _RELIABLE, **kwargs})
+
+
+SENSOR = _profile(5, reliability=ReliabilityPolicy.BEST_EFFORT)   # frames, joints: newest wins
+STREAM = _profile(50)                                             # sound: a lost chunk clicks
+LATEST = _profile(1)                                              # LR states
+COMMAND = _profile(1)                                             # to actuators
+LATCHED = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+STANDARD = _profile(10)
+RECORD = _profile(500)                                            # dreamt rows: none is lost
+HEARTBEAT = _profile(1, liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+                     liveliness_lease_duration=Duration(seconds=LEASE))
