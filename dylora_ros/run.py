@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit code."""
     options = parser().parse_args(arguments)
     prepare()
-    from dylora_ros.ros.parameters import ParameterError, check_file
+    from dylora_ros.ros.parameters import check_file, ParameterError
     from dylora_ros.sim.worlds import WORLDS
     if options.scene not in WORLDS:
         print(f'unknown scene {options.scene!r}; there are: {", ".join(WORLDS)}', file=sys.stderr)
@@ -155,7 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
         figures = {**{k: v for k, v in report.items() if not k.endswith('_now')},
                    'real_time_factor': round(world.get('real_time_factor', 0.0), 4),
                    'task_success': round(world.get('success', 0.0), 4),
-                   'nodes': seen, 'start_to_first_row_s': round(first_row, 1) if awake_at else None,
+                   'nodes': seen,
+                   'start_to_first_row_s': round(first_row, 1) if awake_at else None,
                    'cpu_cores': round((supervisor.cpu_seconds - cpu_at) / max(lived, 1e-6), 3),
                    'rss_mb': round(supervisor.peak_rss / 2**20, 1),
                    'process_events': supervisor.events, 'memory': str(memory)}
@@ -246,4 +247,5 @@ def render(report: dict, events: list[str], seconds: float, hints: str):
     for event in events[-2:]:
         table.add_row('event', Text(event, style='yellow'))
     table.add_row('', Text(hints, style='dim'))
-    return Panel(table, title=f'dylora_ros  {seconds:.0f} s  pid {os.getpid()}', border_style=colour)
+    return Panel(table, title=f'dylora_ros  {seconds:.0f} s  pid {os.getpid()}',
+                 border_style=colour)

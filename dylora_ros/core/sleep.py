@@ -22,11 +22,11 @@ from dylora_ros.core.lsh import AngularHash, past_neighbours
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import (
     DEPTH,
+    features,
+    Predictor,
     QNetwork,
     RECENT,
     WIDTH,
-    Predictor,
-    features,
 )
 
 GAP = 0.2             # s; rows further apart are not consecutive
@@ -186,7 +186,9 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     network.train()
     while len(data.train):
         now_s = clock() - start
-        share = max(now_s / max(seconds - 2 * spent, 1e-6), steps / most_steps if most_steps else 0)
+        share = now_s / max(seconds - 2 * spent, 1e-6)
+        if most_steps:
+            share = max(share, steps / most_steps)
         if share >= checks[0]:
             network.eval()
             loss, _ = evaluate(network, data, data.validation)

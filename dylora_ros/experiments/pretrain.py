@@ -442,7 +442,8 @@ def main(arguments: list[str] | None = None):
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
     (options.out / 'pretrain.json').write_text(json.dumps(
         {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
-         'cycles': options.cycles, 'q': report.as_dict(), 'one_step_error': errors}, indent=1) + '\n')
+         'cycles': options.cycles, 'q': report.as_dict(), 'one_step_error': errors},
+        indent=1) + '\n')
     log.close()
     say(f'wrote {options.out}')
 

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from dylora_ros.nodes.sense import MEMORY, WEIGHTS, SenseNode
+from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
 

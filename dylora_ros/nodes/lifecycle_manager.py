@@ -8,7 +8,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from std_srvs.srv import Trigger
 
-from dylora_ros.core.phases import OPTIONAL_NODES, PHASE_NODES, Phase, PhaseError, plan
+from dylora_ros.core.phases import OPTIONAL_NODES, Phase, PHASE_NODES, PhaseError, plan
 from dylora_ros.ros import messages
 from dylora_ros.ros.calls import call
 from dylora_ros.ros.node import AgentNode

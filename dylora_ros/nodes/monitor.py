@@ -13,7 +13,7 @@ from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import WEIGHTS, weights_dir
 from dylora_ros.ros import messages
-from dylora_ros.ros.dashboard import View, draw
+from dylora_ros.ros.dashboard import draw, View
 from dylora_ros.ros.interfaces import MODALITIES
 from dylora_ros.ros.markers import MarkerFactory
 from dylora_ros.ros.node import AgentNode

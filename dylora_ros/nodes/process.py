@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    from dylora_ros.ros.parameters import ParameterError, check_file
+    from dylora_ros.ros.parameters import check_file, ParameterError
     rclpy.init(args=[argv[0], *ros], signal_handler_options=SignalHandlerOptions.NO)
     nodes = []
     try:

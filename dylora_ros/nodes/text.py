@@ -1,6 +1,6 @@
 """Text node: words said or typed to the agent, to LR states."""
 
-from dylora_ros.nodes.sense import MEMORY, WEIGHTS, SenseNode
+from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros.parameters import Param
 
 

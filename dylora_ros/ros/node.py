@@ -15,9 +15,9 @@ from std_msgs.msg import Empty
 
 from dylora_ros.core.phases import Phase
 from dylora_ros.ros import qos
-from dylora_ros.ros.interfaces import HEARTBEAT, TOPICS, heartbeat_topic
+from dylora_ros.ros.interfaces import HEARTBEAT, heartbeat_topic, TOPICS
 from dylora_ros.ros.messages import MessageError
-from dylora_ros.ros.parameters import Param, declare
+from dylora_ros.ros.parameters import declare, Param
 
 _STUCK = 3.0          # s that one piece of work may take before the node counts as hung
 

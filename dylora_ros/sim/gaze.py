@@ -110,6 +110,8 @@ class Gaze(World):
             else:
                 out.append(f'The {name} is at the {"top" if up > 0 else "bottom"} of my view.')
         right = self.direction(self.sounding)[0]
-        side = 'in front of me' if abs(right) <= 1 else f'from the {"right" if right > 0 else "left"}'
+        side = 'in front of me'
+        if abs(right) > 1:
+            side = f'from the {"right" if right > 0 else "left"}'
         out.append(f'I hear the {self.sounding.replace("_", " ")} {side}.')
         return out
