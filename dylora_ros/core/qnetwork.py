@@ -157,10 +157,9 @@ class QNetwork(HeadNetwork):
         b, k = age.shape
         here = self.rows(now)                                               # (b, d)
         logits = self.logits(F.normalize(self.key(here), dim=-1), self.keys(past), age)
-        logits = logits.masked_fill(~valid[:, None], float('-inf'))
-        none = ~valid.any(1)                                                # an empty context
-        weight = logits.masked_fill(none[:, None, None], 0.0).softmax(-1)
-        weight = weight.masked_fill(none[:, None, None], 0.0)
+        none = ~valid.any(1)[:, None, None]                                 # an empty context
+        logits = logits.masked_fill(~valid[:, None], float('-inf')).masked_fill(none, 0.0)
+        weight = logits.softmax(-1).masked_fill(none, 0.0)
         value = self.value(self.rows(past)) + self.time_value(harmonic(age, _TIME))
         read = torch.einsum('bhk,bkhe->bhe', weight, value.view(b, k, HEADS, -1)).flatten(1)
         return self.decide(now, here, read, logits.logsumexp(-1))

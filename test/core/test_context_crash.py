@@ -118,6 +118,7 @@ def test_reader_never_sees_a_torn_row(tmp_path, root):
                     continue
                 assert some['stamp'].tolist() == numbers.tolist()
                 seen += len(rows)
+        assert process.stdout.readline() == 'dead\n'
         process.kill()
     assert seen > 10_000
     assert late < 100
