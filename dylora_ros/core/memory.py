@@ -85,7 +85,8 @@ class Memory:
         if len(old) > MOST:
             at = old % self._ring
             age = ((stamp - self._stamp[at]) * 1e-9).astype(np.float32)
-            score = self._score(key[None], self._keys[at].astype(np.float32)[None], age[None])
+            score = self._score(key[None], self._keys[at].astype(np.float32)[None], age[None],
+                                np.ones((1, len(old)), bool))
             old = strongest(old[None], score, MOST)[0]
         return np.concatenate([old, np.arange(first_recent, end)])
 
@@ -121,7 +122,7 @@ class Past:
         first_recent = np.maximum(index - RECENT, 0)
         old = self._index.query(self.keys[index], first_recent)
         age = (self._stamp[index][:, None] - self._stamp[old]) * 1e-9
-        score = self._score(self.keys[index], self.keys[old], age.astype(np.float32))
+        score = self._score(self.keys[index], self.keys[old], age.astype(np.float32), old >= 0)
         old = strongest(old, score, MOST)
         recent = index[:, None] - np.arange(RECENT, 0, -1)
         recent = np.where((recent >= 0) & self._lived[recent], recent, -1)

@@ -138,10 +138,13 @@ class QNetwork(HeadNetwork):
 
     def logits(self, query: torch.Tensor, key: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
         """Return attention logits (b, h, k) of query (b, d) on keys (b, k, d) of ages (b, k)."""
+        return self._logits(query, key, age, harmonic(age, _TIME))
+
+    def _logits(self, query, key, age, code):
         b, k = age.shape
         query = query.view(b, HEADS, -1) * self.sharpness.exp()[:, None]
         same = torch.einsum('bhe,bkhe->bhk', query, key.view(b, k, HEADS, -1))
-        return same + self.time(harmonic(age, _TIME)).transpose(1, 2) + self.decay(age)
+        return same + self.time(code).transpose(1, 2) + self.decay(age)
 
     def forward(self, now: torch.Tensor, past: torch.Tensor, age: torch.Tensor,
                 valid: torch.Tensor) -> Heads:
@@ -156,28 +159,34 @@ class QNetwork(HeadNetwork):
         """
         b, k = age.shape
         here = self.rows(now)                                               # (b, d)
-        logits = self.logits(F.normalize(self.key(here), dim=-1), self.keys(past), age)
+        code = harmonic(age, _TIME)                                         # (b, k, time)
+        query = F.normalize(self.key(here), dim=-1)
+        logits = self._logits(query, self.keys(past), age, code)
         none = ~valid.any(1)[:, None, None]                                 # an empty context
         logits = logits.masked_fill(~valid[:, None], float('-inf')).masked_fill(none, 0.0)
         weight = logits.softmax(-1).masked_fill(none, 0.0)
-        value = self.value(self.rows(past)) + self.time_value(harmonic(age, _TIME))
+        value = self.value(self.rows(past)) + self.time_value(code)
         read = torch.einsum('bhk,bkhe->bhe', weight, value.view(b, k, HEADS, -1)).flatten(1)
         return self.decide(now, here, read, logits.logsumexp(-1))
 
     @torch.no_grad()
     def scorer(self):
-        """Return a numpy function of the attention logit without its small time-code part.
+        """Return a numpy function that tells how much of the attention each found row would get.
 
-        ``score(query (b, d), keys (b, c, d), age (b, c)) -> (b, c)``: the best head's logit. It
-        picks which of the rows found are attended, in the streaming read and in training.
+        ``score(query (b, d), keys (b, c, d), age (b, c), valid (b, c)) -> (b, c)``: the share
+        among these rows, summed over heads, without the small time-code part. It picks which of
+        the rows found are attended, in the streaming read and in training.
         """
         sharp = self.sharpness.exp().numpy()
         rate = F.softplus(self.decay.rate).numpy()
 
-        def score(query: np.ndarray, keys: np.ndarray, age: np.ndarray) -> np.ndarray:
+        def score(query, keys, age, valid):
             b, c = age.shape
             query = query.reshape(b, HEADS, -1) * sharp[:, None]
-            same = np.einsum('bche,bhe->bch', keys.reshape(b, c, HEADS, -1), query)
-            return (same - rate * np.log1p(np.maximum(age, 0))[..., None]).max(-1)
+            logits = np.einsum('bche,bhe->bhc', keys.reshape(b, c, HEADS, -1), query)
+            logits -= rate[:, None] * np.log1p(np.maximum(age, 0))[:, None]
+            logits[~np.broadcast_to(valid[:, None], logits.shape)] = -np.inf
+            weight = np.exp(logits - np.maximum(logits.max(-1, keepdims=True), -1e30))
+            return (weight / np.maximum(weight.sum(-1, keepdims=True), 1e-30)).sum(1)
 
         return score

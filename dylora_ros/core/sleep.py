@@ -31,7 +31,7 @@ BLOCK = 250           # rows; every tenth block is held out
 MIN_ROWS = 48
 DAY = 1_080_000      # rows of a context that a trained q must be able to read
 LEAK = 0.02          # share of the attention that may fall on rows which LSH does not find
-_LEAK_WEIGHT, _LEAK_ROWS = 0.02, 64
+_LEAK_WEIGHT, _LEAK_ROWS = 0.3, 64
 
 
 @dataclass
