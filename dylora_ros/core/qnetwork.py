@@ -165,9 +165,13 @@ class QNetwork(HeadNetwork):
         none = ~valid.any(1)[:, None, None]                                 # an empty context
         logits = logits.masked_fill(~valid[:, None], float('-inf')).masked_fill(none, 0.0)
         weight = logits.softmax(-1).masked_fill(none, 0.0)
-        value = self.value(self.rows(past)) + self.time_value(code)
+        value = self.value(self.rows(past)) + self.time_value(code)         # (b, k, d)
         read = torch.einsum('bhk,bkhe->bhe', weight, value.view(b, k, HEADS, -1)).flatten(1)
         return self.decide(now, here, read, logits.logsumexp(-1))
+
+    def time_values(self, age: torch.Tensor) -> torch.Tensor:
+        """Return what age (...,) in seconds adds to a row's value, (..., d)."""
+        return self.time_value(harmonic(age, _TIME))
 
     @torch.no_grad()
     def scorer(self):

@@ -31,7 +31,7 @@ BLOCK = 250           # rows; every tenth block is held out
 MIN_ROWS = 48
 DAY = 1_080_000      # rows of a context that a trained q must be able to read
 LEAK = 0.02          # share of the attention that may fall on rows which LSH does not find
-_LEAK_WEIGHT, _LEAK_ROWS = 0.3, 64
+_LEAK_WEIGHT, _LEAK_ROWS, _ALIKE_WEIGHT = 0.3, 64, 1.0
 
 
 @dataclass
@@ -136,14 +136,25 @@ class Experience:
         beyond = row < 0
         row[beyond] = rng.choice(self._lived, beyond.sum())
         age = np.where(beyond, lag * self.period, self.stamp[index][:, None] - self.stamp[row])
-        read = self._past.find(index)
-        counted = (row[:, :, None] != read[:, None]).all(2)
+        counted = (row[:, :, None] != self._past.find(index)[:, None]).all(2)
         log_weight = np.where(counted, np.log(lag * span / _LEAK_ROWS), -np.inf)
-        query = network.keys(self.now[index])
-        logits = network.logits(query, torch.from_numpy(self._past.keys[row]),
+        logits = network.logits(network.keys(self.now[index]),
+                                torch.from_numpy(self._past.keys[row]),
                                 torch.from_numpy(np.maximum(age, 0).astype(np.float32)))
         rest = logits + torch.from_numpy(log_weight.astype(np.float32))[:, None]
         return rest.logsumexp(-1) - mass
+
+    def readable(self, network: QNetwork, index: np.ndarray, mass: torch.Tensor,
+                 rng: np.random.Generator) -> torch.Tensor:
+        """Return the loss of keys that LSH cannot read: too much leaks, or all are alike.
+
+        Keys in a narrow cone share their buckets whatever they mean, so those of random moments
+        are held apart (mean squared cosine).
+        """
+        excess = F.relu(self.leak(network, index, mass, rng) - math.log(LEAK / (1 - LEAK)))
+        keys = network.keys(self.now[index])
+        alike = (keys @ keys.T).square().mean() - 1 / len(keys)
+        return _LEAK_WEIGHT * excess.mean() + _ALIKE_WEIGHT * alike
 
     def target(self, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next composite (b, w) and where it counts (b, w) bool."""
@@ -241,8 +252,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
         loss = F.smooth_l1_loss(heads.q[present], target[present]) \
             + 0.1 * F.mse_loss(heads.reward, data.reward[index + 1]) \
             + 0.1 * F.mse_loss(heads.value, data.returns[index])
-        leak = data.leak(network, index, heads.mass, rng)
-        loss = loss + _LEAK_WEIGHT * F.relu(leak - math.log(LEAK / (1 - LEAK))).mean()
+        loss = loss + data.readable(network, index, heads.mass, rng)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -24,15 +24,15 @@ class Stream:
     Args:
         path: of the recorded log.
         seed: of order and noise.
-        length: use only this many of the recorded rows, from the oldest; all when None.
+        part: (from, to), the share of the recorded rows that is used.
     """
 
-    def __init__(self, path: Path, seed: int = 0, length: int | None = None):
+    def __init__(self, path: Path, seed: int = 0, part: tuple[float, float] = (0.0, 1.0)):
         with GlobalContext.read(path) as log:
             self.schema: RowSchema = log.schema
-            self._rows = log.rows(0, length or log.committed)
+            self._rows = log.rows(*(round(p * log.committed) for p in part))
         if len(self._rows) < 4 * SEGMENT:
-            raise ValueError(f'{path} holds {len(self._rows)} rows, {4 * SEGMENT} needed; record '
+            raise ValueError(f'{path} gives {len(self._rows)} rows, {4 * SEGMENT} needed; record '
                              'more with benchmarks/record.py')
         self._rng = np.random.default_rng(seed)
         self.made = 0
