@@ -186,13 +186,17 @@ def train(course: Course, steps: int, batch: int = 48) -> tuple[States, QNetwork
         own = torch.arange(batch).repeat_interleave(k)[None] == torch.arange(batch)[:, None]
         weight = torch.full((batch, batch * k), np.log(ROWS / (batch * k)), dtype=torch.float32)
         weight = weight.masked_fill(own, float('-inf'))
-        for heads, ask in ((one, now), (thought, row_features(asked['two']))):
+        for heads, ask, place in ((one, now, 0), (thought, row_features(asked['two']), 3)):
             query = network.keys(ask)
             rest = network.logits(query, keys.expand(batch, -1, -1),
                                   age.flatten()[None].expand(batch, -1)) + weight[:, None]
             leak = F.relu(rest.logsumexp(-1) - heads.mass + 4.0)
+            # hashing finds what is near: a question comes close to its fact, and to no other
+            gold = network.keys(past[:, place])
+            near = (query * gold).sum(1)
             alike = (query @ query.T).square().mean() - 1 / batch
-            loss = loss + 0.03 * leak.amin(1).mean() + 0.3 * alike
+            loss = loss + 0.03 * leak.amin(1).mean() + 0.3 * alike \
+                + 0.3 * F.relu(0.97 - near).mean()
         share = step / steps
         for group in optimizer.param_groups:
             group['lr'] = group['peak'] * min(1.0, (step + 1) / 50) * (1 - 0.97 * share)
@@ -204,8 +208,8 @@ def train(course: Course, steps: int, batch: int = 48) -> tuple[States, QNetwork
         if (step + 1) % 100 == 0:
             left = (time.time() - start) / (step + 1) * (steps - step - 1)
             say(f'passkey {step + 1}/{steps} loss {loss.item():.3f} right '
-                f'{np.mean(right[-100:], 0).round(3)} leak {leak.amin(1).mean():.1f} alike '
-                f'{alike:.3f} {left / 60:.1f} min left')
+                f'{np.mean(right[-100:], 0).round(3)} leak {leak.amin(1).mean():.1f} near '
+                f'{near.mean():.2f} {left / 60:.1f} min left')
     return states.eval(), network.eval()
 
 
