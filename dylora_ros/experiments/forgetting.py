@@ -23,7 +23,7 @@ def older_than(network: QNetwork, rows: np.ndarray, ages: np.ndarray, queries: i
     """Return the share (h, len(ages)) of exact attention on rows older than each age in s."""
     feats = torch.from_numpy(features(rows, network.schema))
     keys = torch.cat([network.keys(part) for part in feats.split(8192)])
-    stamp = torch.from_numpy(rows['stamp'])
+    stamp = torch.from_numpy(rows['stamp'].copy())
     rng = np.random.default_rng(seed)
     out = np.zeros((HEADS, len(ages)))
     for i in rng.integers(len(rows) // 2, len(rows), queries):

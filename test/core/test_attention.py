@@ -11,6 +11,10 @@ from dylora_ros.core.timecode import Decay
 HEADS, WIDTH, DEPTH = 4, 32, 5
 
 
+def small_hash():
+    return AngularHash(WIDTH, rounds=3, polytopes=2, axes=2)
+
+
 def sample(n, seed=0):
     rng = torch.Generator().manual_seed(seed)
     walk = torch.randn(n, WIDTH, generator=rng).cumsum(0)
@@ -41,8 +45,8 @@ def dense(query, key, value, seconds, hasher, sharpness, decay):
 @pytest.mark.parametrize('n', [1, 33, 400])
 def test_equals_the_streaming_read(n):
     query, key, value, seconds = sample(n)
-    hasher, sharp, decay = AngularHash(WIDTH, rounds=3, axes=2), torch.full((HEADS,), 6.0), \
-        Decay(HEADS)
+    hasher, decay = small_hash(), Decay(HEADS)
+    sharp = torch.full((HEADS,), 6.0)
     got = sequence_attention(query, key, value, seconds, hasher, sharp, decay, DEPTH)
     want = dense(query, key, value, seconds, hasher, sharp, decay)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
@@ -50,7 +54,7 @@ def test_equals_the_streaming_read(n):
 
 def test_no_row_sees_itself_or_the_future():
     query, key, value, seconds = sample(200)
-    hasher, sharp, decay = AngularHash(WIDTH, rounds=3, axes=2), torch.ones(HEADS), Decay(HEADS)
+    hasher, sharp, decay = small_hash(), torch.ones(HEADS), Decay(HEADS)
     before = sequence_attention(query, key, value, seconds, hasher, sharp, decay)
     value[100:] += 100.0
     after = sequence_attention(query, key, value, seconds, hasher, sharp, decay)
@@ -60,7 +64,7 @@ def test_no_row_sees_itself_or_the_future():
 
 def test_gradient_reaches_queries_keys_values_and_forgetting():
     query, key, value, seconds = (t.requires_grad_(t.dtype == torch.float32) for t in sample(80))
-    hasher, sharp, decay = AngularHash(WIDTH, rounds=3, axes=2), torch.ones(HEADS), Decay(HEADS)
+    hasher, sharp, decay = small_hash(), torch.ones(HEADS), Decay(HEADS)
     sequence_attention(query, key, value, seconds, hasher, sharp, decay).square().sum().backward()
     for tensor in (query, key, value, decay.rate):
         assert tensor.grad.abs().sum() > 0
