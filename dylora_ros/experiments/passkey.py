@@ -5,8 +5,9 @@ sentence becomes one LR state (4 sites x rank 32, A trained, gamma = 0, B = 0) a
 global context. Only the lower four blocks are run, where the sites are. A question is one more
 row. q reads the context and predicts the next LR state, which is compared with those of "It is in
 CITY." (30 cities: chance is 0.033). A one-fact question takes one cycle; for a two-fact
-question ("Where is the thing that PERSON owns?") q thinks once more: its predicted LR state is put in the place of
-the input, as in REM, and read with again. Nothing else crosses from the text to the answer.
+question ("Where is the thing that PERSON owns?") q thinks once more: its predicted LR state is
+put in the place of the input, as in REM, and read with again. Nothing else crosses from the text
+to the answer.
 
 Trained on contexts of at most 512 tokens. Their rows get ages of up to an hour there (the same
 short text, read slowly or long ago), since a million tokens take that long. Things and persons
