@@ -29,7 +29,8 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     'reward': ('reward',),
     'world': ('simulator',),
 }
-NICE = {'senses': 2, 'reward': 5, 'manager': 5}     # the control loop and the world go first
+# The control loop and the world go first, where the system lets them (root, or RLIMIT_NICE).
+NICE = {'control': -10, 'world': -5, 'senses': 2, 'reward': 5, 'manager': 5}
 
 
 def processes(hardware: bool = False, composed: bool = False) -> dict[str, tuple[str, ...]]:

@@ -97,18 +97,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit code."""
     options = parser().parse_args(arguments)
     prepare()
-    from dylora_ros.ros.parameters import check_file, ParameterError
+    from dylora_ros.ros.parameters import overrides, ParameterError
     from dylora_ros.sim.worlds import WORLDS
     if options.scene not in WORLDS:
         print(f'unknown scene {options.scene!r}; there are: {", ".join(WORLDS)}', file=sys.stderr)
         return 2
-    if options.params_file:
-        try:
-            check_file(options.params_file, graph.tables())
-        except ParameterError as error:
-            print(error, file=sys.stderr)
-            return 2
     memory = memory_dir(options.memory)
+    arguments = ros_arguments(options, memory)
+    try:
+        overrides(arguments, graph.tables())
+    except ParameterError as error:
+        print(error, file=sys.stderr)
+        return 2
     try:
         memory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     view = not options.headless and sys.stdout.isatty()
     supervisor = Supervisor(graph.processes(composed=options.composed),
-                            ros_arguments(options, memory), memory / 'log' if view else None)
+                            arguments, memory / 'log' if view else None)
     stop = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(True))

@@ -18,6 +18,16 @@ class _Slot:
     surprise: float
 
 
+@dataclass
+class Prediction:
+    """What q says of one moment, as numpy (see ``predictor.Heads``)."""
+
+    q: np.ndarray
+    reward: float
+    value: float
+    aux: np.ndarray
+
+
 class Composer:
     """Collect LR states as they come; compose a row's perceived part when the cycle beats.
 

@@ -18,6 +18,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.context import FLAG_DREAM, GlobalContext, RowSchema
+from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.lsh import AngularHash, StreamingIndex
 from dylora_ros.core.timecode import Decay, harmonic
@@ -149,16 +150,6 @@ class QNetwork(nn.Module):
             network = cls(schema)
             network.load_state_dict({k: file.get_tensor(k) for k in file.keys()})
         return network.eval()
-
-
-@dataclass
-class Prediction:
-    """One tick's outcome, as numpy: see :class:`Heads`."""
-
-    q: np.ndarray
-    reward: float
-    value: float
-    aux: np.ndarray
 
 
 class Predictor:

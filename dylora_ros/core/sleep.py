@@ -31,7 +31,7 @@ from dylora_ros.core.predictor import (
 
 GAP = 0.2             # s; rows further apart are not consecutive
 DISCOUNT = 0.98       # a cycle; about two seconds ahead
-BLOCK = 250           # rows; every tenth block is held out
+BLOCK = 250           # waking rows held out together, at most
 MIN_ROWS = 4 * RECENT
 
 
@@ -87,13 +87,15 @@ class Experience:
         step = np.diff(self.stamp)
         usable = (step > 0) & (step < GAP) & (rows['flags'][1:] & (FLAG_BOOT | FLAG_REJECTED) == 0)
         usable &= rows['flags'][1:] & FLAG_DREAM == rows['flags'][:-1] & FLAG_DREAM
-        awake = rows['flags'][:-1] & FLAG_DREAM == 0
         index = np.arange(len(rows) - 1)
-        held = (index // BLOCK) % 10 == 9 if len(rows) > 10 * BLOCK else index >= 0.9 * len(rows)
+        awake = index[usable & (rows['flags'][:-1] & FLAG_DREAM == 0)]   # dreams prove nothing
+        # every tenth block of waking life is held out: half of it chooses, half judges
+        size = min(BLOCK, max(1, len(awake) // 20))
+        block = np.arange(len(awake)) // size % 10
+        self.validation, self.held_out = awake[block == 4], awake[block == 9]
+        held = np.zeros(len(index), bool)
+        held[self.validation] = held[self.held_out] = True
         self.train = index[usable & ~held]
-        held = index[usable & held & awake]              # dreams are no evidence
-        half = (held // (BLOCK // 5)) % 2 == 0
-        self.validation, self.held_out = held[half], held[~half]   # chooses; judges
         self.reward = torch.from_numpy(rows['reward'].astype(np.float32))
         self.returns = torch.from_numpy(_returns(rows['reward'], step))
         self.dream = (rows['flags'] & FLAG_DREAM) != 0

@@ -16,31 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dylora_ros.core.lowrank import Adapter, SchemaError
-
-
-class SignalError(ValueError):
-    """A signal of the wrong shape, type or with NaN; says what was expected."""
-
-
-@dataclass(frozen=True)
-class ModalitySpec:
-    """Shapes of a modality, known before its weights are.
-
-    Args:
-        name: topic prefix and slot in the composite LR state.
-        rate: how often its state is renewed, Hz (0: on arrival).
-        signal: shape of one input, -1 where free.
-        sites: adapted layers (rows of the LR state).
-        rank: columns of the LR state.
-        decodes: whether it predicts its next input.
-    """
-
-    name: str
-    rate: float
-    signal: tuple[int, ...]
-    sites: int
-    rank: int
-    decodes: bool
+from dylora_ros.modalities.specs import ModalitySpec, SignalError
 
 
 class Surprise:

@@ -7,8 +7,8 @@ import numpy as np
 from dylora_ros.core.motor import CommandError, Guard, Limits
 from dylora_ros.core.phases import Phase
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.body import body_signal
 from dylora_ros.modalities.keyframes import Keyframes
+from dylora_ros.modalities.specs import body_signal
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
 from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages

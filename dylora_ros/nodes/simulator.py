@@ -26,8 +26,11 @@ class SimulatorNode(AgentNode):
         Param('seed', 0, 'Seed of the world.', 0, 2**31 - 1),
         Param('camera_rate', 12.5, 'Frames rendered a second, Hz.', 0.1, 60.0),
         Param('width', 128, 'Pixels of the camera.', 16, 640),
-        Param('height', 128, 'Pixels of the camera.', 16, 480))
-    PUBLISHES = ('camera/image_raw', 'microphone/audio', 'joint_states', '/clock')
+        Param('height', 128, 'Pixels of the camera.', 16, 480),
+        Param('words_every', 8.0, 'Seconds between true sentences that a bystander in the world '
+              'says on text/words; 0: nobody speaks.', 0.0, 3600.0))
+    PUBLISHES = ('camera/image_raw', 'microphone/audio', 'joint_states', 'text/words',
+                 '/clock')
     SUBSCRIBES = ('commands',)
     SERVICES = {'~/pause': 'SetBool: stop or go on.', '~/step': 'Trigger: one cycle while paused.',
                 '~/reset': 'Trigger: start the world anew.',
@@ -89,6 +92,7 @@ class SimulatorNode(AgentNode):
         self._per_frame = max(1, round(1 / self.values['camera_rate'] / TICK))
         self._ticks = self._done = self._hits = self._counted = 0
         self._begin = time.monotonic()
+        self._spoken = self.world.time
         self._last_command = -1e9
         self.listen('commands', self._on_command)
         self.every(TICK, self._tick)
@@ -123,6 +127,13 @@ class SimulatorNode(AgentNode):
         for _ in range(due):
             self._advance()
 
+    def _speak(self):
+        every = self.values['words_every']
+        if every and self.world.time >= self._spoken + every:
+            self._spoken = self.world.time
+            said = self.world.captions()
+            self.publish('text/words', messages.text_msg(said[int(self._spoken) % len(said)]))
+
     def _advance(self):
         if time.monotonic() - self._last_command > COMMAND_TIMEOUT:
             self.world.apply(np.zeros(len(self.world.actuators)))
@@ -144,6 +155,7 @@ class SimulatorNode(AgentNode):
             self.transforms.send(stamp)
             self._hits += self.world.success()
             self._counted += 1
+            self._speak()
         # half a cycle after the joints, so that the work is spread
         if self._done % self._per_frame == self._per_cycle // 2 and self.wanted(
                 'camera/image_raw'):
