@@ -16,7 +16,7 @@ def nodes_page() -> str:
     from dylora_ros.ros.interfaces import heartbeat_topic, TOPICS
     out = ['# Nodes', '', 'Made by `make docs` from the declarations in the code; do not edit.',
            '', 'All names are relative to the namespace given at launch. Every node is a '
-           'lifecycle node and beats on `heartbeat/<node>` (`std_msgs/Empty`, liveliness 0.6 s).',
+           'lifecycle node and beats on `heartbeat/<node>` (`std_msgs/Empty`, liveliness 0.8 s).',
            '', '## Topics', '',
            '| topic | type | quality of service | what |', '|---|---|---|---|']
     for name, topic in TOPICS.items():

@@ -27,6 +27,7 @@ class LifecycleManagerNode(AgentNode):
     DOC = 'Owns the phase; drives lifecycle transitions; makes the agent safe.'
     PARAMETERS = (
         Param('nodes', ['simulator', *PHASE_NODES[Phase.AWAKE]], 'Nodes to manage.'),
+        Param('hardware', False, 'The body is real: there is no simulator to manage.'),
         Param('autostart', True, 'Bring the agent up and wake it at start.'),
         Param('sleep_after', 0.0, 'Fall asleep after this many seconds awake; 0: only when '
               'tired, scheduled or asked.', 0.0, 1e6),
@@ -51,7 +52,8 @@ class LifecycleManagerNode(AgentNode):
         self._busy = False
         self._losses = 0
         self._goal: Phase | None = None
-        self._nodes = tuple(self.values['nodes'])
+        self._nodes = tuple(n for n in self.values['nodes']
+                            if not (n == _WORLD and self.values['hardware']))
         if not getattr(self, '_clients_made', False):
             self._clients_made = True
             self._get = {n: self.create_client(GetState, f'{n}/get_state',
@@ -198,6 +200,7 @@ class LifecycleManagerNode(AgentNode):
             for node in reversed(PHASE_NODES[Phase.AWAKE]):
                 if node in self.present and node not in PHASE_NODES[Phase.SAFE]:
                     await self._drive(node, State.PRIMARY_STATE_INACTIVE, quick=True)
+        came = set()          # present once all have come: a process that loads weights is silent
         for node in self._nodes:
             if node in self.failed:
                 continue
@@ -207,8 +210,9 @@ class LifecycleManagerNode(AgentNode):
                     return False
                 self._without(node, self.failed.get(node, 'is not there'))
             else:
-                self.present.add(node)
-                self.lost.discard(node)
+                came.add(node)
+        self.lost -= came
+        self.present |= came
         if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
             return self._fail(_WORLD, 'activate')
         return True

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from dylora_ros.graph import SCENES
 from dylora_ros.nodes.actuator import RATE
 from dylora_ros.ros import messages
 from dylora_ros.ros.node import AgentNode
@@ -22,11 +23,12 @@ class SimulatorNode(AgentNode):
     DOC = 'The MuJoCo world: joints, camera, ears, clock.'
     PARAMETERS = (
         RATE,
-        Param('scene', 'gaze', 'World to live in.', choices=('gaze',)),
+        Param('scene', 'gaze', 'World to live in.', choices=SCENES),
         Param('seed', 0, 'Seed of the world.', 0, 2**31 - 1),
         Param('camera_rate', 12.5, 'Frames rendered a second, Hz.', 0.1, 60.0),
         Param('width', 128, 'Pixels of the camera.', 16, 640),
         Param('height', 128, 'Pixels of the camera.', 16, 480),
+        Param('viewer', False, 'Open MuJoCo\'s viewer window (needs a display).'),
         Param('words_every', 8.0, 'Seconds between true sentences that a bystander in the world '
               'says on text/words; 0: nobody speaks.', 0.0, 3600.0))
     PUBLISHES = ('camera/image_raw', 'microphone/audio', 'joint_states', 'text/words',
@@ -48,7 +50,16 @@ class SimulatorNode(AgentNode):
         self.world = worlds.make(v['scene'], v['seed'])
         self.world.render(v['width'], v['height'])
         self.transforms = TransformSender(self, self.world)
+        self._viewer = self._open_viewer() if v['viewer'] else None
         self._add_services()
+
+    def _open_viewer(self):
+        import mujoco.viewer
+        try:
+            return mujoco.viewer.launch_passive(self.world.model, self.world.data)
+        except Exception as error:     # no display, no GLFW: the world goes on unseen
+            self.get_logger().warning(f'no viewer window: {error}')
+            return None
 
     def _add_services(self):
         import json
@@ -105,6 +116,9 @@ class SimulatorNode(AgentNode):
     def release(self):
         """Free the renderers."""
         if getattr(self, 'world', None) is not None:
+            if self._viewer is not None:
+                self._viewer.close()
+                self._viewer = None
             self.world.close()
             self.world = None
 
@@ -153,6 +167,8 @@ class SimulatorNode(AgentNode):
             if self.wanted('microphone/audio'):
                 self.publish('microphone/audio', messages.tensor_msg(sound, stamp, 'ears'))
             self.transforms.send(stamp)
+            if self._viewer is not None and self._viewer.is_running():
+                self._viewer.sync()
             self._hits += self.world.success()
             self._counted += 1
             self._speak()

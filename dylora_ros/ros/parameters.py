@@ -164,7 +164,8 @@ def overrides(ros_args: list[str],
     """Take parameter files and ``-p`` rules out of the arguments after ``--ros-args``.
 
     They are given to the nodes one by one instead of through rcl, which would match a plain node
-    name only outside of a namespace, and would ignore what it does not know.
+    name only outside of a namespace, and would ignore what it does not know. A rule wins over a
+    file.
 
     Returns:
         (the other arguments, node -> {parameter: value}).
@@ -175,20 +176,22 @@ def overrides(ros_args: list[str],
     """
     rest: list[str] = []
     out: dict[str, dict] = {}
+    rules: list[str] = []
     words = iter(ros_args)
     for word in words:
         if word == '--params-file':
             for node, values in read_file(next(words, ''), tables).items():
                 out.setdefault(node, {}).update(values)
         elif word in ('-p', '--param'):
-            rule = next(words, '')
-            left, found, text = rule.partition(':=')
-            if not found:
-                raise ParameterError(f'-p {rule}: expected [node:]name:=value')
-            node, _, key = left.rpartition(':')
-            assign(out, node or '/**', key, yaml.safe_load(text), tables)
+            rules.append(next(words, ''))
         else:
             rest.append(word)
+    for rule in rules:       # after the files, wherever they stood
+        left, found, text = rule.partition(':=')
+        if not found:
+            raise ParameterError(f'-p {rule}: expected [node:]name:=value')
+        node, _, key = left.rpartition(':')
+        assign(out, node or '/**', key, yaml.safe_load(text), tables)
     return rest, out
 
 

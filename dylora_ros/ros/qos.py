@@ -8,7 +8,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
 )
 
-LEASE = 0.6           # s without a beat after which a node counts as lost
+LEASE = 0.8           # s without a beat after which a node counts as lost
 BEAT = 0.15           # s between beats
 
 _RELIABLE = ReliabilityPolicy.RELIABLE
