@@ -3,6 +3,7 @@
 from rclpy.duration import Duration
 from rclpy.qos import (
     DurabilityPolicy,
+    HistoryPolicy,
     LivelinessPolicy,
     QoSProfile,
     ReliabilityPolicy,
@@ -15,7 +16,11 @@ _RELIABLE = ReliabilityPolicy.RELIABLE
 
 
 def _profile(depth: int, **kwargs) -> QoSProfile:
-    return QoSProfile(depth=depth, **{'reliability': _RELIABLE, **kwargs})
+    # every policy is named: a system default may differ from one middleware to the next
+    return QoSProfile(**{
+        'depth': depth, 'history': HistoryPolicy.KEEP_LAST, 'reliability': _RELIABLE,
+        'durability': DurabilityPolicy.VOLATILE, 'liveliness': LivelinessPolicy.AUTOMATIC,
+        **kwargs})
 
 
 SENSOR = _profile(5, reliability=ReliabilityPolicy.BEST_EFFORT)   # frames, joints: newest wins
