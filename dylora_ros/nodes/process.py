@@ -65,17 +65,17 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.append(True))
 
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter
     from rclpy.signals import SignalHandlerOptions
 
+    from dylora_ros.ros.executor import make_executor
     from dylora_ros.ros.parameters import overrides, ParameterError
     nodes = []
     try:
         ros, values = overrides(ros[1:], graph.tables())
         rclpy.init(args=[argv[0], '--ros-args', *ros],
                    signal_handler_options=SignalHandlerOptions.NO)
-        executor = SingleThreadedExecutor()
+        executor = make_executor()
         for name in options.nodes.split(','):
             node = graph.node_class(name)(parameter_overrides=[
                 Parameter(k, value=v) for k, v in values.get(name, {}).items()])

@@ -51,9 +51,11 @@ def test_a_short_life_goes_through_all_phases_and_is_remembered(tmp_path):
     from dylora_ros.core.context import FLAG_DREAM, GlobalContext
     from dylora_ros.core.phases import Phase
     with GlobalContext.read(tmp_path / 'context.gc') as log:
-        assert log.committed == figures['rows']
+        # the figures were taken a moment before the end
+        assert 0 <= log.committed - figures['rows'] < 100
         assert not log.verify()
         rows = log.rows(0, log.committed)
+    committed = len(rows)
     dreams = rows['flags'] & FLAG_DREAM != 0
     assert dreams.sum() == figures['dreamt_rows']
     assert (rows['phase'][dreams] == Phase.REM).all()
@@ -62,7 +64,7 @@ def test_a_short_life_goes_through_all_phases_and_is_remembered(tmp_path):
     assert rows['q'][~dreams].astype(float).std() > 0
 
     again, err = finish(start(tmp_path, '--duration', '4'), 120)
-    assert f'{figures["rows"]} rows remembered' in err
+    assert f'{committed} rows remembered' in err
 
 
 class Witness:

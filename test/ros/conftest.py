@@ -6,8 +6,9 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+
+from dylora_ros.ros.executor import make_executor  # noqa: E402
 
 
 class Bench:
@@ -16,7 +17,7 @@ class Bench:
     def __init__(self, memory):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor = make_executor(self.context)
         self.memory = memory
         self.nodes = []
         self.probe = rclpy.create_node('probe', context=self.context)
