@@ -9,8 +9,9 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from std_srvs.srv import Trigger
 
 from dylora_ros.core.phases import OPTIONAL_NODES, Phase, PHASE_NODES, PhaseError, plan
+from dylora_ros.graph import PROCESSES
 from dylora_ros.ros import messages
-from dylora_ros.ros.calls import call
+from dylora_ros.ros.calls import Caller
 from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
 
@@ -56,6 +57,7 @@ class LifecycleManagerNode(AgentNode):
                             if not (n == _WORLD and self.values['hardware']))
         if not getattr(self, '_clients_made', False):
             self._clients_made = True
+            self._caller = Caller(self)
             self._get = {n: self.create_client(GetState, f'{n}/get_state',
                                                callback_group=self.reentrant)
                          for n in self._nodes}
@@ -200,22 +202,33 @@ class LifecycleManagerNode(AgentNode):
             for node in reversed(PHASE_NODES[Phase.AWAKE]):
                 if node in self.present and node not in PHASE_NODES[Phase.SAFE]:
                     await self._drive(node, State.PRIMARY_STATE_INACTIVE, quick=True)
-        came = set()          # present once all have come: a process that loads weights is silent
-        for node in self._nodes:
-            if node in self.failed:
-                continue
-            if not await self._configure(node, patience):
-                if node not in OPTIONAL_NODES:
-                    self.get_logger().error(f'{node} does not come up; the agent stays SAFE')
-                    return False
-                self._without(node, self.failed.get(node, 'is not there'))
-            else:
-                came.add(node)
+        # processes load at the same time, the nodes of one process one after the other
+        groups = [[n for n in nodes if n in self._nodes and n not in self.failed]
+                  for nodes in PROCESSES.values()]
+        tasks = [self.executor.create_task(self._configure_all(group, patience))
+                 for group in groups if group]
+        came: set[str] = set()    # present once all have come: who loads weights is silent
+        for task in tasks:
+            came |= await task
+        missing = [n for n in self._nodes if n not in came and n not in OPTIONAL_NODES]
+        if missing:
+            self.get_logger().error(f'{", ".join(missing)} did not come up; the agent stays SAFE')
+            return False
         self.lost -= came
         self.present |= came
         if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
             return self._fail(_WORLD, 'activate')
         return True
+
+    async def _configure_all(self, nodes: list[str], patience: float) -> set[str]:
+        """Configure nodes in order; return those that are up. Optional ones are done without."""
+        came = set()
+        for node in nodes:
+            if await self._configure(node, patience):
+                came.add(node)
+            elif node in OPTIONAL_NODES:
+                self._without(node, self.failed.get(node, 'is not there'))
+        return came
 
     async def _configure(self, node: str, patience: float) -> bool:
         end = time.monotonic() + patience
@@ -255,12 +268,12 @@ class LifecycleManagerNode(AgentNode):
         return await self._state(node, timeout) == wanted
 
     async def _state(self, node: str, timeout: float) -> int | None:
-        response = await call(self, self._get[node], GetState.Request(), timeout)
+        response = await self._caller.call(self._get[node], GetState.Request(), timeout)
         return None if response is None else response.current_state.id
 
     async def _transition(self, node: str, transition: int, timeout: float) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        response = await call(self, self._change[node], request, timeout)
+        response = await self._caller.call(self._change[node], request, timeout)
         return response is not None and response.success
 
     def _diagnose(self):
