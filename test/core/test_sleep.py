@@ -175,6 +175,15 @@ def test_old_weights_stay_when_the_new_ones_are_worse(small_schema, newborn):
     assert all(torch.equal(v, old[k]) for k, v in newborn.state_dict().items())
 
 
+def test_weights_that_validate_worse_are_dropped(small_schema, newborn):
+    """What training teaches is right on the held-out rows, but validation chooses."""
+    chooses = Experience(rotating(small_schema), small_schema).validation
+    data = Experience(rotating(small_schema, still=chooses), small_schema)
+    report = nrem(newborn, data, most_steps=40)
+    assert report.after == report.before
+    assert not newborn.next.weight.any()
+
+
 def test_training_ends_with_its_seconds(small_schema, newborn):
     seconds = iter(range(10_000))
     report = train(newborn, Experience(rotating(small_schema, 100), small_schema), 20.0,
