@@ -141,6 +141,17 @@ def test_the_bias_reaches_the_prediction(get, name):
     assert np.abs(sense.expected - plain).max() > 1e-3
 
 
+@pytest.mark.parametrize('name', DECODING)
+def test_the_bias_reaches_the_decoder_even_past_the_encoder(get, name, monkeypatch):
+    sense = get(name)
+    sense.observe(SIGNALS[name]())
+    plain = sense.expected.copy()
+    monkeypatch.setattr(sense.adapter, 'set_state', lambda q, gamma: None)   # q stays zero there
+    sense.bias(some_q(sense))
+    sense.observe(SIGNALS[name]())
+    assert np.abs(sense.expected - plain).max() > 1e-3
+
+
 def test_the_bias_reaches_later_sites_of_vision_and_no_earlier_ones(get):
     """Eq. 2: q changes what the deeper layers see; the first adapted layer comes before it."""
     sense = get('vision')
@@ -215,6 +226,16 @@ def test_swapped_ears_swap_their_states(get):
     swapped = sense.observe(sound()[::-1]).x
     np.testing.assert_allclose(swapped, np.roll(x, 4, 0), atol=1e-4)
     assert np.abs(x[:4] - x[4:]).max() > 0.1
+
+
+def test_the_left_ear_comes_first(get):
+    sense = get('audio')
+    silence = np.zeros((2, 7680), np.float32)
+    quiet = sense.observe(silence).x.copy()
+    silence[0] = sound()[0]
+    heard = sense.observe(silence).x
+    np.testing.assert_allclose(heard[4:], quiet[4:], atol=1e-4)
+    assert np.abs(heard[:4] - quiet[:4]).max() > 0.1
 
 
 def test_sound_is_kept_for_the_window_alone(get):
