@@ -57,7 +57,7 @@ class Composer:
         if name not in self.schema.modalities:
             raise ValueError(f'unknown modality {name!r}; the schema has '
                              f'{", ".join(self.schema.modalities)}')
-        x = np.asarray(x, np.float32)
+        x = np.array(x, np.float32)         # a copy: the caller may reuse its array
         if x.shape != self.schema.modalities[name]:
             raise ValueError(f'{name}/x has shape {x.shape}, expected '
                              f'{self.schema.modalities[name]}')

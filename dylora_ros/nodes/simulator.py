@@ -148,10 +148,18 @@ class SimulatorNode(AgentNode):
             said = self.world.captions()
             self.publish('text/words', messages.text_msg(said[int(self._spoken) % len(said)]))
 
+    def _step(self):
+        from dylora_ros.sim.world import WorldError
+        try:
+            self.world.step(TICK)
+        except WorldError as error:        # it was reset: life goes on from its start
+            self.complain('world', str(error))
+            self._spoken = self.world.time
+
     def _advance(self):
         if time.monotonic() - self._last_command > COMMAND_TIMEOUT:
             self.world.apply(np.zeros(len(self.world.actuators)))
-        self.world.step(TICK)
+        self._step()
         self._ticks += 1
         self._done += 1
         simulated = bool(self.get_parameter('use_sim_time').value)
