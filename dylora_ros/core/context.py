@@ -5,17 +5,19 @@ One file, memory-mapped, one writer and many readers::
     [ replay buffer … | global context … newest ]
 
 Overflow is only age: a row leaves the GC window and is replay until it is overwritten. Row t is
-written once, at the end of cycle t, and never edited. A row is visible when the commit counter
-in the header has passed it; a killed process loses at most the row it was writing.
+written once, at the end of cycle t, and never edited (:meth:`GlobalContext.forget` erases it).
+A row is visible when the commit counter in the header has passed it; a killed process loses at
+most the row it was writing.
 
-Layout: 4096-byte header (magic, sizes, schema as JSON, its digest), then ``capacity`` rows.
+Layout: 4096-byte header (magic, sizes, schema as JSON, their digest, the commit counter twice),
+then ``capacity + SLACK`` rows. The slack is the writer's lead: it overwrites rows that left the
+log SLACK cycles ago, so that a reader has that long to finish what it began.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 import errno
 import fcntl
 import hashlib
-import json
 import mmap
 import os
 from pathlib import Path
@@ -25,87 +27,49 @@ import zlib
 
 import numpy as np
 
-MAGIC = b'DYLORAGC'
-VERSION = 1
-HEADER = 4096
-_FIXED = struct.Struct('<8sIIIQI')      # magic, version, header, row size, capacity, schema bytes
-_COMMIT_AT = 128                        # committed rows, uint64, alone on its cache line
-_DIGEST_AT = 192
-_SCHEMA_AT = 256
+from dylora_ros.core.rows import (
+    FLAG_BOOT,
+    FLAG_DREAM,
+    FLAG_FORGOTTEN,
+    FLAG_LATE,
+    FLAG_REJECTED,
+    RowSchema,
+)
 
-FLAG_DREAM = 1
-FLAG_REJECTED = 2
-FLAG_LATE = 4          # the command of this cycle came after one period
-FLAG_BOOT = 8          # first row after a start: no prediction stands behind it
+__all__ = ['FLAG_BOOT', 'FLAG_DREAM', 'FLAG_FORGOTTEN', 'FLAG_LATE', 'FLAG_REJECTED',
+           'ContextError', 'FormatError', 'GlobalContext', 'RowSchema']
+
+MAGIC = b'DYLORAGC'
+VERSION = 2
+HEADER = 4096
+SLACK = 64                              # rows; 2.5 s at 25 Hz
+_FIXED = struct.Struct('<8sIIIIQI')     # magic, version, header, row size, slack, capacity, text
+_COMMIT_AT = 128                        # commit word, uint64, alone on its cache line
+_COPY_AT = 192                          # the same, written after it
+_DIGEST_AT = 256
+_SCHEMA_AT = 320
+_COUNT_BITS = 48
+_COUNT_MASK = (1 << _COUNT_BITS) - 1
+_CHUNK = 16384                          # rows looked at in one go
 
 
 class ContextError(RuntimeError):
     """The log cannot be used as asked; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class RowSchema:
-    """Shape of one row.
+class FormatError(ContextError):
+    """A log of another version of this program."""
 
-    Args:
-        modalities: name -> (sites, rank), in the order of the composite.
-        actions: width of the applied command.
-        aux: auxiliary states that no model sees (the agent's "thoughts").
-        adapters: digest of the adapters that made x; rows of other adapters are not comparable.
-    """
 
-    modalities: dict[str, tuple[int, int]]
-    actions: int
-    aux: int = 16
-    adapters: str = ''
-    slices: dict[str, slice] = field(init=False, repr=False, compare=False)
+def _seal(count: int) -> int:
+    """Return the commit word of a row count: the count and a checksum of it in one store."""
+    return count | (zlib.crc32(count.to_bytes(8, 'little')) & 0xffff) << _COUNT_BITS
 
-    def __post_init__(self):
-        offset, slices = 0, {}
-        for name, (sites, rank) in self.modalities.items():
-            slices[name] = slice(offset, offset + sites * rank)
-            offset += sites * rank
-        object.__setattr__(self, 'slices', slices)
 
-    @property
-    def width(self) -> int:
-        """Numbers in a composite LR state."""
-        return sum(s * r for s, r in self.modalities.values())
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Numpy layout of one row."""
-        m = len(self.modalities)
-        return np.dtype([
-            ('stamp', '<i8'),             # ns, end of the cycle's observation
-            ('reward_stamp', '<i8'),      # ns, stamp of the state that the reward judges
-            ('crc', '<u4'),               # of all other bytes
-            ('phase', 'u1'), ('flags', 'u1'), ('mask', '<u2'),
-            ('reward', '<f4'), ('value', '<f4'),
-            ('age', '<f2', (m,)),         # s since each modality's state was made
-            ('surprise', '<f2', (m,)),
-            ('action', '<f2', (self.actions,)),
-            ('aux', '<f2', (self.aux,)),
-            ('x', '<f2', (self.width,)),
-            ('q', '<f2', (self.width,)),
-        ])
-
-    def to_json(self) -> str:
-        """Serialise for the header."""
-        return json.dumps({'modalities': {k: list(v) for k, v in self.modalities.items()},
-                           'actions': self.actions, 'aux': self.aux,
-                           'adapters': self.adapters}, sort_keys=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> 'RowSchema':
-        """Read what :meth:`to_json` wrote."""
-        data = json.loads(text)
-        return cls({k: tuple(v) for k, v in data['modalities'].items()}, data['actions'],
-                   data['aux'], data['adapters'])
-
-    def digest(self) -> bytes:
-        """Return the sha256 of the schema."""
-        return hashlib.sha256(self.to_json().encode()).digest()
+def _unseal(word: int) -> int | None:
+    """Return the row count of a commit word, None if it is damaged."""
+    count = word & _COUNT_MASK
+    return count if _seal(count) == word else None
 
 
 class GlobalContext:
@@ -120,6 +84,8 @@ class GlobalContext:
         self._file = open(path, 'r+b' if writable else 'rb')   # noqa: SIM115 held open
         try:
             self._attach(writable)
+            if writable:
+                self._recover()
         except BaseException:
             self._file.close()
             raise
@@ -134,30 +100,54 @@ class GlobalContext:
                                    'agent or choose another memory folder') from error
         head = self._file.read(HEADER)
         if len(head) < HEADER or head[:8] != MAGIC:
-            raise ContextError(f'{self.path} is not a global context (bad header); move it away '
-                               'to start with an empty memory')
-        _, version, header, row_size, capacity, n_schema = _FIXED.unpack_from(head)
-        text = head[_SCHEMA_AT:_SCHEMA_AT + n_schema]
-        if version != VERSION or header != HEADER:
-            raise ContextError(f'{self.path} has format version {version}, this program reads '
-                               f'{VERSION}; move it away to start with an empty memory')
-        if hashlib.sha256(text).digest() != head[_DIGEST_AT:_DIGEST_AT + 32]:
-            raise ContextError(f'{self.path} has a damaged header (schema digest differs); '
-                               'restore a copy or move it away')
+            raise ContextError(f'{self.path} is not a global context (bad header); restore a '
+                               'copy, or move it away to start with an empty memory')
+        _, version, header, row_size, slack, self.capacity, n_text = _FIXED.unpack_from(head)
+        if version != VERSION:
+            raise FormatError(f'{self.path} has format version {version}, this program reads '
+                              f'{VERSION}; move it away to start with an empty memory')
+        fixed, text = head[:_FIXED.size], head[_SCHEMA_AT:_SCHEMA_AT + n_text]
+        if hashlib.sha256(fixed + text).digest() != head[_DIGEST_AT:_DIGEST_AT + 32]:
+            raise ContextError(f'{self.path} has a damaged header (its digest differs); restore '
+                               'a copy, or move it away to start with an empty memory')
         self.schema = RowSchema.from_json(text.decode())
-        self.capacity = capacity
-        size = HEADER + capacity * row_size
-        if row_size != self.schema.dtype.itemsize or os.fstat(self._file.fileno()).st_size < size:
+        self._slots = self.capacity + slack
+        size, found = header + self._slots * row_size, os.fstat(self._file.fileno()).st_size
+        if found < size:
             raise ContextError(f'{self.path} is truncated: expected {size} bytes, found '
-                               f'{os.fstat(self._file.fileno()).st_size}; restore a copy or '
-                               'move it away')
+                               f'{found}; restore a copy, or move it away to start with an '
+                               'empty memory')
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(self._file.fileno(), size, access=access)
+        self._size = row_size
         self._commit = np.frombuffer(self._map, '<u8', 1, _COMMIT_AT)
-        self._rows = np.frombuffer(self._map, self.schema.dtype, capacity, HEADER)
-        self._raw = np.frombuffer(self._map, 'u1', capacity * row_size, HEADER)
-        self._raw = self._raw.reshape(capacity, row_size)
-        self._crc_at = self.schema.dtype.fields['crc'][1]
+        self._copy = np.frombuffer(self._map, '<u8', 1, _COPY_AT)
+        self._rows = np.frombuffer(self._map, self.schema.dtype, self._slots, header)
+
+    def _recover(self):
+        """Make the counter agree with the rows; matters only after the machine went down.
+
+        A killed process leaves nothing to do. After a power cut, pages reached the disk in any
+        order: rows at the end that are not whole are given up.
+        """
+        count = self.committed
+        if _unseal(int(self._commit[0])) is None:      # the copy may be a row behind
+            while self._whole(count):
+                count += 1
+        while count > 0 and count > self.committed - self.capacity and not self._whole(count - 1):
+            count -= 1
+        if count == 0 and self.committed > 0:
+            raise ContextError(f'{self.path} holds no whole row of {self.committed}; restore a '
+                               'copy, or move it away to start with an empty memory')
+        self._set_committed(count)
+
+    def _whole(self, n: int) -> bool:
+        return self.intact(self._rows[n % self._slots:][:1], np.array([n]))[0]
+
+    def _set_committed(self, count: int):
+        word = _seal(count)
+        self._commit[0] = word          # one aligned 8-byte store: rows are visible from here on
+        self._copy[0] = word
 
     @classmethod
     def create(cls, path: str | Path, schema: RowSchema, capacity: int) -> Path:
@@ -171,31 +161,35 @@ class GlobalContext:
         text = schema.to_json().encode()
         if len(text) > HEADER - _SCHEMA_AT:
             raise ContextError(f'schema of {len(text)} bytes does not fit the header')
-        size = HEADER + capacity * schema.dtype.itemsize
+        size = HEADER + (capacity + SLACK) * schema.dtype.itemsize
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
+        part = path.with_name(f'{path.name}.{os.getpid()}.part')
+        head = bytearray(HEADER)
+        _FIXED.pack_into(head, 0, MAGIC, VERSION, HEADER, schema.dtype.itemsize, SLACK,
+                         capacity, len(text))
+        head[_SCHEMA_AT:_SCHEMA_AT + len(text)] = text
+        head[_DIGEST_AT:_DIGEST_AT + 32] = hashlib.sha256(
+            bytes(head[:_FIXED.size]) + text).digest()
+        struct.pack_into('<Q', head, _COMMIT_AT, _seal(0))
+        struct.pack_into('<Q', head, _COPY_AT, _seal(0))
         try:
             with open(part, 'wb') as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-                head = bytearray(HEADER)
-                _FIXED.pack_into(head, 0, MAGIC, VERSION, HEADER, schema.dtype.itemsize,
-                                 capacity, len(text))
-                head[_DIGEST_AT:_DIGEST_AT + 32] = schema.digest()
-                head[_SCHEMA_AT:_SCHEMA_AT + len(text)] = text
                 file.write(head)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.exists():
-                raise ContextError(f'{path} exists already')
-            os.rename(part, path)
+            os.link(part, path)          # unlike a rename, never over a file that is there
+        except FileExistsError as error:
+            raise ContextError(f'{path} exists already') from error
         except OSError as error:
-            part.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 free = shutil.disk_usage(path.parent).free
                 raise ContextError(
-                    f'{path} needs {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; free '
-                    'some space or lower capacity') from error
+                    f'{path} needs {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free '
+                    f'({error.strerror}); free some space or lower capacity') from error
             raise
+        finally:
+            part.unlink(missing_ok=True)
         return path
 
     @classmethod
@@ -203,17 +197,24 @@ class GlobalContext:
              window: int = 0) -> 'GlobalContext':
         """Open the log for writing, making it if needed.
 
-        A log of another schema (other adapters, modalities or body) is kept under a dated name
-        beside the new one: its rows stay readable but are no data for this agent.
+        A log of another schema (other adapters, modalities or body) or format version is kept
+        under another name beside the new one: its rows stay readable but are no data for this
+        agent.
         """
         path = Path(path)
         if path.exists():
-            log = cls(path, True, window)
-            if log.schema.digest() == schema.digest():
-                return log
-            old = path.with_name(f'{path.stem}-{log.schema.digest().hex()[:8]}{path.suffix}')
-            log.close()
-            os.replace(path, old)
+            try:
+                log = cls(path, True, window)
+            except FormatError:
+                tag = 'older'
+            else:
+                if log.schema.digest() == schema.digest():
+                    return log
+                tag = log.schema.digest().hex()[:8]
+                log.close()
+            aside = (path.with_name(f'{path.stem}-{tag}{end}{path.suffix}')
+                     for end in ('', *(f'-{i}' for i in range(2, 10000))))
+            os.replace(path, next(p for p in aside if not p.exists()))
         cls.create(path, schema, capacity)
         return cls(path, True, window)
 
@@ -224,12 +225,23 @@ class GlobalContext:
 
     @property
     def committed(self) -> int:
-        """Rows ever written."""
-        return int(self._commit[0])
+        """Rows ever written.
+
+        Raises:
+            ContextError: both copies of the counter are damaged.
+
+        """
+        count = _unseal(int(self._commit[0]))
+        if count is None:
+            count = _unseal(int(self._copy[0]))
+        if count is None:
+            raise ContextError(f'{self.path} has a damaged commit counter; restore a copy, or '
+                               'move it away to start with an empty memory')
+        return count
 
     @property
     def first(self) -> int:
-        """Oldest row still in the file."""
+        """Oldest row still in the log."""
         return max(0, self.committed - self.capacity)
 
     @property
@@ -240,7 +252,8 @@ class GlobalContext:
     @property
     def fill(self) -> float:
         """How full the GC window is, 0 .. 1."""
-        return (self.committed - self.window_first) / self.window
+        committed = self.committed
+        return min(committed, self.window) / self.window
 
     def append(self, **values) -> int:
         """Write and commit one row; returns its sequence number.
@@ -266,47 +279,104 @@ class GlobalContext:
         return self.append_row(row)
 
     def append_row(self, row: np.ndarray) -> int:
-        """Write and commit a row of :attr:`schema` ``dtype`` as it is."""
+        """Write and commit a row of :attr:`schema` ``dtype`` as it is.
+
+        Raises:
+            ValueError: it has another layout.
+
+        """
+        if row.dtype != self.schema.dtype:
+            raise ValueError(f'the row has layout {row.dtype}, this log {self.schema.dtype}')
         n = self.committed
-        slot = n % self.capacity
-        row = row.copy()
-        row['crc'] = self._crc(np.frombuffer(row.tobytes(), 'u1'))
-        self._rows[slot] = row
-        self._commit[0] = n + 1         # the row is visible from here on
+        self._put(n, bytearray(row.tobytes()))
+        self._set_committed(n + 1)
         return n
 
-    def _crc(self, raw: np.ndarray) -> int:
-        at = self._crc_at
-        return zlib.crc32(raw[at + 4:].tobytes(), zlib.crc32(raw[:at].tobytes()))
+    def _put(self, n: int, raw: bytearray):
+        """Store row n with its checksum."""
+        raw[:4] = zlib.crc32(memoryview(raw)[4:], n & 0xffffffff).to_bytes(4, 'little')
+        at = HEADER + n % self._slots * self._size
+        self._map[at:at + self._size] = raw
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Copy rows start .. stop - 1 (absolute numbers, clipped to what is there)."""
         start, stop = max(start, self.first), min(stop, self.committed)
-        return self.take(np.arange(start, max(start, stop)))
+        count = max(0, stop - start)
+        at = start % self._slots
+        out = np.concatenate([self._rows[at:at + count],
+                              self._rows[:max(0, at + count - self._slots)]])
+        return out[max(0, self._oldest_safe() - start):]
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
         """Copy scattered rows by absolute number.
+
+        A row that leaves the log during the call is still read whole.
 
         Raises:
             IndexError: a row is not in the file (any more).
 
         """
         numbers = np.asarray(numbers)
-        if len(numbers) and (numbers.min() < self.first or numbers.max() >= self.committed):
+        out = self._rows[numbers % self._slots]
+        if len(numbers) and (numbers.min() < self._oldest_safe()
+                             or numbers.max() >= self.committed):
             raise IndexError(f'rows {numbers.min()} .. {numbers.max()} asked, '
                              f'{self.first} .. {self.committed - 1} are there')
-        return self._rows[numbers % self.capacity]
+        return out
+
+    def _oldest_safe(self) -> int:
+        """Return the oldest row that the writer is not overwriting at this moment."""
+        return max(0, self.committed - self._slots + 1)
+
+    def intact(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Tell which rows (n,) are undamaged and really those numbers; (n,) bool."""
+        rows = np.ascontiguousarray(rows)
+        raw, size = memoryview(rows.view('u1')), self._size
+        crc = [zlib.crc32(raw[i * size + 4:(i + 1) * size], int(n) & 0xffffffff)
+               for i, n in enumerate(numbers)]
+        return rows['crc'] == np.array(crc, np.uint32)
+
+    def chunks(self, start: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (numbers, rows) from ``start`` (or the oldest) to the newest row."""
+        at = self.first if start is None else start
+        while at < self.committed:
+            stop = min(at + _CHUNK, self.committed)
+            rows = self.rows(at, stop)
+            yield np.arange(stop - len(rows), stop), rows
+            at = stop
 
     def verify(self) -> list[int]:
         """Return the numbers of committed rows whose checksum is wrong."""
-        return [n for n in range(self.first, self.committed)
-                if self._crc(self._raw[n % self.capacity]) != self._rows[n % self.capacity]['crc']]
+        return [int(n) for numbers, rows in self.chunks()
+                for n in numbers[~self.intact(rows, numbers)]]
+
+    def forget(self, t0: int, t1: int) -> int:
+        """Erase all rows with t0 <= stamp < t1 (ns); returns how many.
+
+        Of an erased row only the stamp and FLAG_FORGOTTEN are left; it is kept out of reading,
+        training and the index. Rows that already left the log but not yet the file are erased
+        too. The file is on the disk when the call returns.
+        """
+        count = 0
+        for n in range(self._oldest_safe(), self.committed):
+            slot = self._rows[n % self._slots]
+            if t0 <= slot['stamp'] < t1 and not slot['flags'] & FLAG_FORGOTTEN:
+                row = np.zeros((), self.schema.dtype)
+                row['stamp'], row['flags'] = slot['stamp'], FLAG_FORGOTTEN
+                self._put(n, bytearray(row.tobytes()))
+                count += 1
+        self._map.flush()
+        return count
+
+    def release_pages(self):
+        """Give the pages read so far back to the system; they are read again when needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self):
         """Release the file (and the writer's lock)."""
         if self._file.closed:
             return
-        self._commit = self._rows = self._raw = None
+        self._commit = self._copy = self._rows = None
         self._map.close()
         self._file.close()
 

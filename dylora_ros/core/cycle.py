@@ -20,12 +20,18 @@ class _Slot:
 
 @dataclass
 class Prediction:
-    """What q says of one moment, as numpy (see ``predictor.Heads``)."""
+    """What q says of one moment, as numpy (see ``qnetwork.Heads``)."""
 
     q: np.ndarray
     reward: float
     value: float
     aux: np.ndarray
+
+    @classmethod
+    def of(cls, heads) -> 'Prediction':
+        """Take the first of a batch of ``qnetwork.Heads``."""
+        return cls(heads.q[0].numpy(), float(heads.reward[0]), float(heads.value[0]),
+                   heads.aux[0].numpy())
 
 
 class Composer:

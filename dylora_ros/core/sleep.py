@@ -13,26 +13,25 @@ from dylora_ros.core.agent import finish, split
 from dylora_ros.core.context import (
     FLAG_BOOT,
     FLAG_DREAM,
+    FLAG_FORGOTTEN,
     FLAG_REJECTED,
     GlobalContext,
     RowSchema,
 )
 from dylora_ros.core.cycle import Composer
-from dylora_ros.core.lsh import AngularHash, past_neighbours
+from dylora_ros.core.features import features, lived, perceived
+from dylora_ros.core.memory import Past, RECENT
 from dylora_ros.core.phases import Phase
-from dylora_ros.core.predictor import (
-    DEPTH,
-    features,
-    Predictor,
-    QNetwork,
-    RECENT,
-    WIDTH,
-)
+from dylora_ros.core.predictor import Predictor
+from dylora_ros.core.qnetwork import QNetwork
 
 GAP = 0.2             # s; rows further apart are not consecutive
 DISCOUNT = 0.98       # a cycle; about two seconds ahead
 BLOCK = 250           # waking rows held out together, at most
 MIN_ROWS = 4 * RECENT
+DAY = 1_080_000      # rows of a context that a trained q must be able to read
+LEAK = 0.02          # share of the attention that may fall on rows which LSH does not find
+_LEAK_WEIGHT, _LEAK_ROWS, _ALIKE_WEIGHT = 0.3, 64, 1.0
 
 
 @dataclass
@@ -76,9 +75,7 @@ class Experience:
         self.schema = schema
         feats = features(rows, schema)
         self.features = torch.from_numpy(feats)
-        now = feats.copy()                 # what is not known yet when q is asked
-        now[:, schema.width:2 * schema.width + schema.actions + schema.aux] = 0.0
-        self.now = torch.from_numpy(now)
+        self.now = torch.from_numpy(feats * perceived(schema).astype(np.float32))
         self.stamp = rows['stamp'] * 1e-9
         bits = np.arange(len(schema.modalities))
         mask = ((rows['mask'][:, None] >> bits) & 1).astype(bool)
@@ -87,6 +84,8 @@ class Experience:
         step = np.diff(self.stamp)
         usable = (step > 0) & (step < GAP) & (rows['flags'][1:] & (FLAG_BOOT | FLAG_REJECTED) == 0)
         usable &= rows['flags'][1:] & FLAG_DREAM == rows['flags'][:-1] & FLAG_DREAM
+        usable &= (rows['flags'][1:] | rows['flags'][:-1]) & FLAG_FORGOTTEN == 0
+        self.period = float(np.median(step[usable])) if usable.any() else GAP
         index = np.arange(len(rows) - 1)
         awake = index[usable & (rows['flags'][:-1] & FLAG_DREAM == 0)]   # dreams prove nothing
         # every tenth block of waking life is held out: half of it chooses, half judges
@@ -99,27 +98,65 @@ class Experience:
         self.reward = torch.from_numpy(rows['reward'].astype(np.float32))
         self.returns = torch.from_numpy(_returns(rows['reward'], step))
         self.dream = (rows['flags'] & FLAG_DREAM) != 0
-        self._neighbours = None
+        self._rows = rows[['flags', 'stamp', 'mask', 'age', 'surprise']]
+        self._lived = np.flatnonzero(lived(rows))
+        self._past: Past | None = None
 
     def refresh(self, network: QNetwork):
         """Hash all rows by the present keys: what LSH would find at each moment."""
-        with torch.inference_mode():
-            keys = torch.cat([network.keys(p) for p in self.features.split(8192)]).numpy()
-        self._neighbours = past_neighbours(keys, AngularHash(WIDTH), DEPTH)
+        self._past = Past(network, self._rows, self.features)
 
     def batch(self, index: np.ndarray):
         """Return q's inputs (now, past, age, valid) for the rows ``index`` (b,)."""
-        recent = index[:, None] - np.arange(1, RECENT + 1)
-        old = self._neighbours[index]
-        old = np.where(old < recent[:, -1:], old, -1)          # what recent has already
-        chosen = np.sort(np.concatenate([recent, old], 1), 1)
-        valid = chosen >= 0
-        valid[:, 1:] &= chosen[:, 1:] != chosen[:, :-1]        # found in two rounds: once
+        chosen = self._past.find(index)
+        valid = chosen >= 0                                    # dreams are no memories
         chosen = np.maximum(chosen, 0)
-        valid &= ~(self.dream[chosen] & ~self.dream[index][:, None])   # dreams are no memories
         age = np.maximum(self.stamp[index][:, None] - self.stamp[chosen], 0.0)
         return (self.now[index], self.features[chosen],
                 torch.from_numpy(age.astype(np.float32)), torch.from_numpy(valid))
+
+    def leak(self, network: QNetwork, index: np.ndarray, mass: torch.Tensor,
+             rng: np.random.Generator) -> torch.Tensor:
+        """Estimate the log odds (b, h) of attention on rows of a full day that q does not read.
+
+        Exact attention would spread over every row of a day; what LSH leaves out must be little,
+        or the cheap read is not the exact one. The sum over the day is estimated from rows at
+        log-uniform lags (importance sampling). Lags beyond the data get random rows: old rows
+        are as similar to now as any. Keys are those of the last :meth:`refresh`, so the
+        gradient sharpens queries, heads and forgetting.
+
+        Args:
+            network: being trained.
+            index: (b,) rows.
+            mass: (b, h) of :class:`Heads` for the same rows.
+            rng: picks the lags.
+
+        """
+        span = math.log(DAY / RECENT)
+        lag = RECENT * np.exp(span * rng.random((len(index), _LEAK_ROWS)))
+        row = index[:, None] - lag.astype(np.int64)
+        beyond = row < 0
+        row[beyond] = rng.choice(self._lived, beyond.sum())
+        age = np.where(beyond, lag * self.period, self.stamp[index][:, None] - self.stamp[row])
+        counted = (row[:, :, None] != self._past.find(index)[:, None]).all(2)
+        log_weight = np.where(counted, np.log(lag * span / _LEAK_ROWS), -np.inf)
+        logits = network.logits(network.keys(self.now[index]),
+                                torch.from_numpy(self._past.keys[row]),
+                                torch.from_numpy(np.maximum(age, 0).astype(np.float32)))
+        rest = logits + torch.from_numpy(log_weight.astype(np.float32))[:, None]
+        return rest.logsumexp(-1) - mass
+
+    def readable(self, network: QNetwork, index: np.ndarray, mass: torch.Tensor,
+                 rng: np.random.Generator) -> torch.Tensor:
+        """Return the loss of keys that LSH cannot read: too much leaks, or all are alike.
+
+        Keys in a narrow cone share their buckets whatever they mean, so those of random moments
+        are held apart (mean squared cosine).
+        """
+        excess = F.relu(self.leak(network, index, mass, rng) - math.log(LEAK / (1 - LEAK)))
+        keys = network.keys(self.now[index])
+        alike = (keys @ keys.T).square().mean() - 1 / len(keys)
+        return _LEAK_WEIGHT * excess.mean() + _ALIKE_WEIGHT * alike
 
     def target(self, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next composite (b, w) and where it counts (b, w) bool."""
@@ -183,7 +220,11 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     best, best_loss = old, evaluate(network, data, data.validation)[0]
     spent = clock() - start
     checks = [0.25, 0.5, 0.75, 1.0]
-    optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=1e-4)
+    few = {'sharpness', 'decay.rate'}            # a few numbers in logs: they may move faster
+    optimizer = torch.optim.AdamW(
+        [{'params': [p for n, p in network.named_parameters() if n not in few]},
+         {'params': [p for n, p in network.named_parameters() if n in few],
+          'weight_decay': 0.0, 'faster': 10.0}], lr, weight_decay=1e-4)
     steps = 0
     network.train()
     while len(data.train):
@@ -205,13 +246,15 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
             progress(share, max(0.0, seconds - now_s))
         for group in optimizer.param_groups:
             warm = min(1.0, (steps + 1) / 20)
-            group['lr'] = lr * warm * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+            rate = lr * warm * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+            group['lr'] = rate * group.get('faster', 1.0)
         index = rng.choice(data.train, min(batch, len(data.train)))
         heads = network(*data.batch(index))
         target, present = data.target(index)
         loss = F.smooth_l1_loss(heads.q[present], target[present]) \
             + 0.1 * F.mse_loss(heads.reward, data.reward[index + 1]) \
             + 0.1 * F.mse_loss(heads.value, data.returns[index])
+        loss = loss + data.readable(network, index, heads.mass, rng)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

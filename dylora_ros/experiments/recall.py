@@ -1,0 +1,306 @@
+"""Recall: a cue heard once among a life's rows, asked for up to a million cycles later.
+
+A cue is one row of the agent's own stream whose text slot holds a random name (15 signs) and a
+side, left or right. A question is a later row with the name and no side. q answers with its
+ordinary output: the predicted next LR state has a side. Names are never seen twice, so nothing
+can be learned by heart; the rows between are recorded from the running agent
+(``benchmarks/record.py``), continued as ``dylora_ros.experiments.stream`` describes, training and
+evaluation from different parts of the recording.
+
+Trained on at most 10^4 cycles. Arms, on the same streams: ``lsh``, q through the log, the
+streaming index and the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact
+attention over the newest 125 cycles (5 s); ``exact``, exact attention over everything with the
+weights of ``lsh``, on fewer questions; ``none``, no context. Chance is 0.5.
+
+Resumable: weights, the log and finished arms stay in the work folder.
+"""
+
+import argparse
+import json
+from pathlib import Path
+import time
+
+import numpy as np
+import torch
+
+from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.features import features
+from dylora_ros.core.gru import GRUNetwork
+from dylora_ros.core.predictor import nothing, Predictor
+from dylora_ros.core.qnetwork import HEADS, QNetwork
+from dylora_ros.experiments.recall_train import (
+    asked,
+    Cues,
+    Lessons,
+    say,
+    train_gru,
+    train_lsh,
+    TRAIN_ROWS,
+)
+from dylora_ros.experiments.stream import Stream
+
+WINDOW = 125
+
+
+class Exam:
+    """One long stream; at ``count`` moments near its end, one question for every distance."""
+
+    def __init__(self, path: Path, stream: Stream, cues: Cues, distances: list[int],
+                 count: int, seed: int):
+        rng = np.random.default_rng(seed)
+        self.cues, self.distances, self.schema = cues, distances, stream.schema
+        spacing = 240
+        longest = max(distances)
+        self.times = longest + 10 + np.arange(count) * spacing
+        self.names, self.sides = cues.new(rng, count * len(distances))
+        self.names = self.names.reshape(count, len(distances), -1)
+        self.sides = self.sides.reshape(count, len(distances))
+        # cues of different distances must not fall on one row: shift each kind a little
+        self.shift = np.arange(len(distances)) * 7
+        total = int(self.times[-1]) + 1
+        self.path = path
+        if path.exists():
+            with GlobalContext.read(path) as log:
+                if log.committed == total:
+                    return
+            path.unlink()
+        say(f'writing {total} rows')
+        place = {}
+        for j, t in enumerate(self.times):
+            for k, d in enumerate(distances):
+                place[int(t - d - self.shift[k])] = (j, k)
+        with GlobalContext.open(path, self.schema, total + 1000) as log:
+            while log.committed < total:
+                rows = stream.segment()
+                numbers = np.arange(log.committed, log.committed + len(rows))
+                for i, n in enumerate(numbers):
+                    if n in place:
+                        j, k = place[n]
+                        cues.write(rows[i:i + 1], self.names[j, k][None],
+                                   self.sides[j, k][None])
+                    if n < total:
+                        log.append_row(rows[i])
+
+    def questions(self, log: GlobalContext, j: int) -> np.ndarray:
+        """Return the rows (one a distance) asked at moment j."""
+        t = int(self.times[j])
+        rows = asked(np.repeat(log.take([t]), len(self.distances)))
+        self.cues.write(rows, self.names[j], np.zeros(len(self.distances)))
+        return rows
+
+    def grade(self, answers: np.ndarray) -> dict:
+        """Return accuracy with a 95 % Wilson interval by distance from answers (n, distances)."""
+        out = {}
+        for k, d in enumerate(self.distances):
+            right = int((answers[:, k] * self.sides[:len(answers), k] > 0).sum())
+            out[str(d)] = {'accuracy': right / len(answers), 'n': len(answers),
+                           'interval': wilson(right, len(answers))}
+        return out
+
+
+def wilson(right: int, n: int) -> list[float]:
+    """Return the 95 % Wilson score interval of a share."""
+    z, p = 1.96, right / n
+    mid, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
+    return [round((mid - half) / (1 + z * z / n), 4), round((mid + half) / (1 + z * z / n), 4)]
+
+
+class _Until:
+    """A log as it was at a moment: what the predictor may see of the written stream."""
+
+    def __init__(self, log: GlobalContext):
+        self._log, self.committed = log, 0
+        self.schema, self.window, self.capacity = log.schema, log.window, log.capacity
+
+    @property
+    def window_first(self) -> int:
+        return max(0, self.committed - self.window)
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+
+@torch.inference_mode()
+def ask_lsh(exam: Exam, network: QNetwork) -> dict:
+    """Answer through the log, the streaming index and the predictor."""
+    with GlobalContext.read(exam.path) as log:
+        view = _Until(log)
+        predictor = Predictor(network, view)
+        answers, found, spent = [], [], []
+        for j, t in enumerate(exam.times):
+            view.committed = int(t)
+            predictor.catch_up()
+            rows = exam.questions(log, j)
+            answers.append([])
+            for k, row in enumerate(rows):
+                start = time.perf_counter()
+                answers[-1].append(predictor.observe(row).q[exam.cues.side])
+                spent.append(time.perf_counter() - start)
+                key = network.keys(torch.from_numpy(features(row[None], log.schema)))[0]
+                cue = t - exam.distances[k] - exam.shift[k]
+                found.append(cue in predictor.memory.find(key.numpy(), int(row['stamp'])))
+            if j % 50 == 49:
+                say(f'lsh: {j + 1}/{len(exam.times)} moments, {np.mean(found):.3f} cues found')
+    found = np.reshape(found, (-1, len(exam.distances))).mean(0)
+    return {**exam.grade(np.array(answers)), 'tick_ms_p50': round(1e3 * np.median(spent), 2),
+            'cue_found': {str(d): round(float(f), 4)
+                          for d, f in zip(exam.distances, found, strict=True)}}
+
+
+@torch.inference_mode()
+def ask_window(exam: Exam, network: QNetwork, window: int) -> dict:
+    """Answer by exact attention over the newest ``window`` rows (0: none)."""
+    answers = []
+    with GlobalContext.read(exam.path) as log:
+        for j, t in enumerate(exam.times):
+            rows = exam.questions(log, j)
+            now = torch.from_numpy(features(rows, log.schema))
+            if window:
+                past = log.rows(int(t) - window, int(t))
+                age = torch.from_numpy((rows['stamp'][:, None] - past['stamp']) * 1e-9).float()
+                feats = torch.from_numpy(features(past, log.schema))
+                heads = network(now, feats.expand(len(rows), -1, -1), age,
+                                torch.ones_like(age, dtype=torch.bool))
+            else:
+                heads = nothing(network, now)
+            answers.append(heads.q[:, exam.cues.side].numpy())
+    return exam.grade(np.array(answers))
+
+
+@torch.inference_mode()
+def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
+    """Answer by exact attention over all rows, the first ``count`` moments."""
+    answers = []
+    with GlobalContext.read(exam.path) as log:
+        keys, values, stamps = [], [], []
+        for _, rows in log.chunks():
+            feats = torch.from_numpy(features(rows, log.schema))
+            keys.append(network.keys(feats))
+            values.append(network.value(network.rows(feats)))
+            stamps.append(torch.from_numpy(rows['stamp']))
+        keys, values, stamps = (torch.cat(v) for v in (keys, values, stamps))
+        for j, t in enumerate(exam.times[:count]):
+            rows = exam.questions(log, j)
+            now = torch.from_numpy(features(rows, log.schema))
+            query = network.keys(now)
+            total = torch.zeros(len(rows), HEADS, 1)
+            read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS)
+            top = float(network.sharpness.exp().max())
+            for i in range(0, int(t), 65536):
+                part = slice(i, min(i + 65536, int(t)))
+                age = (int(rows['stamp'][0]) - stamps[part]) * 1e-9
+                age = age.float()[None].expand(len(rows), -1)
+                logits = network.logits(query, keys[None, part].expand(len(rows), -1, -1), age)
+                weight = torch.exp(logits - top)
+                value = values[part] + network.time_values(age[0])
+                total += weight.sum(-1, keepdim=True)
+                read += torch.einsum('bhk,khe->bhe', weight, value.view(len(value), HEADS, -1))
+            heads = network.decide(now, network.rows(now), (read / total).flatten(1))
+            answers.append(heads.q[:, exam.cues.side].numpy())
+    return exam.grade(np.array(answers))
+
+
+@torch.inference_mode()
+def ask_gru(exam: Exam, network: GRUNetwork) -> dict:
+    """Answer from a GRU state carried through the whole stream."""
+    answers, at, state = [], 0, torch.zeros(1, network.cell.hidden_size)
+    with GlobalContext.read(exam.path) as log:
+        for j, t in enumerate(exam.times):
+            while at < t:
+                stop = min(at + 16384, int(t))
+                feats = torch.from_numpy(features(log.rows(at, stop), log.schema))
+                state = network.carry(feats[None], state)[:, -1]
+                at = stop
+            now = torch.from_numpy(features(exam.questions(log, j), log.schema))
+            heads = network(now, state.expand(len(now), -1))
+            answers.append(heads.q[:, exam.cues.side].numpy())
+    return exam.grade(np.array(answers))
+
+
+def figure(result: dict, path: Path):
+    """Plot accuracy by distance for every arm."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    figure_, axis = plt.subplots(figsize=(6.4, 4.0))
+    for arm, graded in result['arms'].items():
+        points = [(int(d), v['accuracy'], *v['interval']) for d, v in graded.items()
+                  if d.isdigit()]
+        x, y, low, high = np.array(points).T
+        axis.errorbar(x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], marker='o',
+                      capsize=3, label=arm)
+    axis.axvspan(axis.get_xlim()[0], TRAIN_ROWS, color='0.92', zorder=0)
+    axis.text(TRAIN_ROWS, 0.43, 'trained up to here ', ha='right', fontsize=8)
+    axis.set(xscale='log', xlabel='cycles between cue and question', ylabel='answered right',
+             ylim=(0.4, 1.03))
+    axis.axhline(0.5, color='0.6', lw=0.8, ls=':')
+    axis.legend(fontsize=8, loc='center right')
+    figure_.tight_layout()
+    figure_.savefig(path, dpi=110)
+
+
+def main(arguments: list[str] | None = None):
+    """Run the experiment; see the module."""
+    parser = argparse.ArgumentParser(prog='dylora_ros experiment recall', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--recorded', type=Path, required=True,
+                        help='a log of the running agent (benchmarks/record.py)')
+    parser.add_argument('--work', type=Path, default=Path('recall'))
+    parser.add_argument('--out', type=Path, help='folder of recall.json and recall.png')
+    parser.add_argument('--steps', type=int, default=1500)
+    parser.add_argument('--gru-steps', type=int, default=600)
+    parser.add_argument('--distances', type=int, nargs='+',
+                        default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument('--questions', type=int, default=250, help='for every distance')
+    parser.add_argument('--exact-questions', type=int, default=50)
+    parser.add_argument('--seed', type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    options.work.mkdir(parents=True, exist_ok=True)
+    learn = Stream(options.recorded, options.seed, (0.0, 0.7))
+    cues = Cues(Stream(options.recorded, options.seed + 1, (0.0, 0.7)))
+    schema = learn.schema
+    lessons = None
+    networks = {}
+    for name, kind, train, steps in (('lsh', QNetwork, train_lsh, options.steps),
+                                     ('gru', GRUNetwork, train_gru, options.gru_steps)):
+        path = options.work / f'{name}.safetensors'
+        if not path.exists():
+            lessons = lessons or Lessons(learn, cues, options.seed)
+            network = kind(schema)
+            train(network, lessons, steps)
+            network.save(path)
+        networks[name] = kind.load(path, schema)
+    exam = Exam(options.work / 'exam.gc', Stream(options.recorded, options.seed + 2, (0.7, 1.0)),
+                cues, options.distances, options.questions, options.seed + 3)
+    state = options.work / 'arms.json'
+    arms = json.loads(state.read_text()) if state.exists() else {}
+    for arm, ask in (('lsh', lambda: ask_lsh(exam, networks['lsh'])),
+                     ('window', lambda: ask_window(exam, networks['lsh'], WINDOW)),
+                     ('none', lambda: ask_window(exam, networks['lsh'], 0)),
+                     ('gru', lambda: ask_gru(exam, networks['gru'])),
+                     ('exact', lambda: ask_exact(exam, networks['lsh'],
+                                                 options.exact_questions))):
+        if arm not in arms:
+            start = time.time()
+            arms[arm] = ask()
+            state.write_text(json.dumps(arms))
+            say(f'{arm}: {arms[arm]} in {time.time() - start:.0f} s')
+    rows = cues.new(np.random.default_rng(0), 1)[0].shape[1]
+    result = {'command': f'python -m dylora_ros experiment recall --steps {options.steps} '
+                         f'--questions {options.questions} --seed {options.seed}',
+              'seed': options.seed, 'trained_on_cycles': TRAIN_ROWS, 'name_signs': rows,
+              'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
+              'arms': arms}
+    (options.work / 'recall.json').write_text(json.dumps(result, indent=1) + '\n')
+    figure(result, options.work / 'recall.png')
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for name in ('recall.json', 'recall.png'):
+            (options.out / name).write_bytes((options.work / name).read_bytes())
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+    main()
