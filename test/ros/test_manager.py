@@ -138,3 +138,19 @@ def test_without_hardware_there_is_a_simulator_to_manage(bench):
 def test_hardware_needs_no_simulator(bench):
     crew = Crew(bench, ['simulator', 'actuator'], hardware=True)
     assert crew.manager._nodes == ('actuator',)
+
+
+def test_lost_responses_do_not_hold_the_agent_up(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'])
+    caller, call = crew.manager._caller, crew.manager._caller.call
+
+    async def deaf(client, request, timeout):
+        response = await call(client, request, timeout)
+        if client in crew.manager._change.values():
+            await caller.pause(60.0)       # the node has changed, its answer never comes
+        return response
+
+    caller.call = deaf
+    assert crew.tell('start').success
+    assert crew.reaches('AWAKE', 10.0)
