@@ -20,6 +20,8 @@ NODES = {
     'monitor': ('monitor', 'MonitorNode'),
 }
 
+SCENES = ('gaze',)       # worlds that ship; dylora_ros.sim.worlds makes them
+
 # Processes on two cores: the loop that must never wait is alone with the body; the slow encoders
 # share one process; the reward is sealed in its own; the manager survives all of them.
 PROCESSES: dict[str, tuple[str, ...]] = {
@@ -29,7 +31,8 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     'reward': ('reward',),
     'world': ('simulator',),
 }
-NICE = {'senses': 2, 'reward': 5, 'manager': 5}     # the control loop and the world go first
+# The control loop and the world go first, where the system lets them (root, or RLIMIT_NICE).
+NICE = {'control': -10, 'world': -5, 'senses': 2, 'reward': 5}
 
 
 def processes(hardware: bool = False, composed: bool = False) -> dict[str, tuple[str, ...]]:

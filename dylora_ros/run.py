@@ -44,7 +44,9 @@ def ros_arguments(options: argparse.Namespace, memory: Path) -> list[str]:
     if options.sleep_after:
         values.append(('lifecycle_manager', 'sleep_after', float(options.sleep_after)))
         for node in ('lifecycle_manager', 'predictor'):
-            values += [(node, 'rem_seconds', 8.0), (node, 'nrem_seconds', 12.0)]
+            values += [(node, 'rem_seconds', 6.0), (node, 'nrem_seconds', 8.0)]
+    if not options.headless and os.environ.get('DISPLAY'):
+        values.append(('simulator', 'viewer', 'true'))
     out = ['--params-file', options.params_file] if options.params_file else []
     if options.namespace:
         out += ['-r', f'__ns:=/{options.namespace.strip("/")}']
@@ -97,18 +99,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit code."""
     options = parser().parse_args(arguments)
     prepare()
-    from dylora_ros.ros.parameters import check_file, ParameterError
+    from dylora_ros.ros.parameters import overrides, ParameterError
     from dylora_ros.sim.worlds import WORLDS
     if options.scene not in WORLDS:
         print(f'unknown scene {options.scene!r}; there are: {", ".join(WORLDS)}', file=sys.stderr)
         return 2
-    if options.params_file:
-        try:
-            check_file(options.params_file, graph.tables())
-        except ParameterError as error:
-            print(error, file=sys.stderr)
-            return 2
     memory = memory_dir(options.memory)
+    arguments = ros_arguments(options, memory)
+    try:
+        overrides(arguments, graph.tables())
+    except ParameterError as error:
+        print(error, file=sys.stderr)
+        return 2
     try:
         memory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     view = not options.headless and sys.stdout.isatty()
     supervisor = Supervisor(graph.processes(composed=options.composed),
-                            ros_arguments(options, memory), memory / 'log' if view else None)
+                            arguments, memory / 'log' if view else None)
     stop = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(True))
@@ -181,13 +183,16 @@ class _View:
         self._memory = memory
         self._last = 0.0
         namespace = f'/{options.namespace.strip("/")}' if options.namespace else ''
-        self._hints = (
-            f'Memory: {memory}   Logs: {memory / "log"}\n'
-            f'Richer views: rviz2 -d {share_file("config/agent.rviz")}   |   '
-            f'ros2 topic echo {namespace}/reward   |   python -m dylora_ros dashboard out.png\n'
-            f'Talk: ros2 topic pub --once {namespace}/text/words std_msgs/String '
-            '"data: the red ball"   Sleep: ros2 service call '
-            f'{namespace}/lifecycle_manager/sleep std_srvs/srv/Trigger   Ctrl-C ends')
+        self._hints = '\n'.join((
+            f'Memory:       {memory}   Logs: {memory / "log"}',
+            f'Richer views: rviz2 -d {share_file("config/agent.rviz")}',
+            f'              ros2 topic echo {namespace}/reward',
+            '              .venv/bin/python -m dylora_ros dashboard out.png',
+            f'Talk to it:   ros2 topic pub --once {namespace}/text/words std_msgs/msg/String '
+            '"data: the red ball"',
+            f'To bed:       ros2 service call {namespace}/lifecycle_manager/sleep '
+            'std_srvs/srv/Trigger',
+            'The end:      Ctrl-C'))
         self._live = Live(console=Console(), refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -234,8 +239,8 @@ def render(report: dict, events: list[str], seconds: float, hints: str):
     if phase in ('REM', 'NREM'):
         sleep = report['sleep']
         filled = int(24 * sleep['progress'])
-        table.add_row('sleep', f'[{"#" * filled}{"." * (24 - filled)}] '
-                      f'{sleep["time_left"]:.0f} s left')
+        table.add_row('sleep', Text(f'{"█" * filled}{"░" * (24 - filled)} '
+                                    f'{sleep["time_left"]:.0f} s left', style=colour))
     for done in (report.get('sleep_reports') or [])[-2:]:
         if done.get('after') is not None:
             table.add_row('learned', f'next-state loss {done["before"]:.4f} -> '

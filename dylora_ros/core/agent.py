@@ -5,7 +5,7 @@ go, for training, experiments and tests.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from dylora_ros.core.context import FLAG_BOOT, GlobalContext
 from dylora_ros.core.cycle import Composer
 from dylora_ros.core.motor import Exploration, Guard
 from dylora_ros.core.phases import Phase
-from dylora_ros.core.predictor import Predictor
+
+if TYPE_CHECKING:
+    from dylora_ros.core.predictor import Predictor
 
 
 class Sense(Protocol):
@@ -34,7 +36,7 @@ class Agent:
         exploration: noise on the body's predicted LR state.
     """
 
-    def __init__(self, senses: Mapping[str, Sense], log: GlobalContext, predictor: Predictor,
+    def __init__(self, senses: Mapping[str, Sense], log: GlobalContext, predictor: 'Predictor',
                  guard: Guard, exploration: Exploration):
         self.senses = senses
         self.log = log

@@ -18,6 +18,22 @@ class _Slot:
     surprise: float
 
 
+@dataclass
+class Prediction:
+    """What q says of one moment, as numpy (see ``qnetwork.Heads``)."""
+
+    q: np.ndarray
+    reward: float
+    value: float
+    aux: np.ndarray
+
+    @classmethod
+    def of(cls, heads) -> 'Prediction':
+        """Take the first of a batch of ``qnetwork.Heads``."""
+        return cls(heads.q[0].numpy(), float(heads.reward[0]), float(heads.value[0]),
+                   heads.aux[0].numpy())
+
+
 class Composer:
     """Collect LR states as they come; compose a row's perceived part when the cycle beats.
 
@@ -47,7 +63,7 @@ class Composer:
         if name not in self.schema.modalities:
             raise ValueError(f'unknown modality {name!r}; the schema has '
                              f'{", ".join(self.schema.modalities)}')
-        x = np.asarray(x, np.float32)
+        x = np.array(x, np.float32)         # a copy: the caller may reuse its array
         if x.shape != self.schema.modalities[name]:
             raise ValueError(f'{name}/x has shape {x.shape}, expected '
                              f'{self.schema.modalities[name]}')

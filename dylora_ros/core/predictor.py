@@ -6,35 +6,19 @@ context by LSH attention, :class:`~dylora_ros.core.gru.GRUPredictor` carries a G
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 import threading
 
 import numpy as np
 import torch
 
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.features import feature_width, features, lived
 from dylora_ros.core.memory import DEPTH, Memory, RECENT
 from dylora_ros.core.qnetwork import Heads, QNetwork, WIDTH
 
 __all__ = ['DEPTH', 'RECENT', 'WIDTH', 'Forgetful', 'Heads', 'Prediction', 'Predictor',
            'QNetwork', 'feature_width', 'features']
-
-
-@dataclass
-class Prediction:
-    """One tick's outcome, as numpy: see :class:`Heads`."""
-
-    q: np.ndarray
-    reward: float
-    value: float
-    aux: np.ndarray
-
-    @classmethod
-    def of(cls, heads: Heads) -> 'Prediction':
-        """Take the first of a batch."""
-        return cls(heads.q[0].numpy(), float(heads.reward[0]), float(heads.value[0]),
-                   heads.aux[0].numpy())
 
 
 class Predictor:

@@ -51,9 +51,12 @@ class Statements:
                                  f'{sorted(data) if isinstance(data, dict) else type(data)}')
 
         def texts(key):
+            items = data.get(key) or []
+            if not isinstance(items, list):
+                raise StatementError(f'{path}: {key} is {items!r}, expected a list of sentences')
             out = []
-            for item in data.get(key) or []:
-                group = (item,) if isinstance(item, str) else tuple(item or ())
+            for item in items:
+                group = tuple(item) if isinstance(item, list) else (item,)
                 if not group or not all(isinstance(t, str) and t.strip() for t in group):
                     raise StatementError(f'{path}: {key} holds {item!r}, expected sentences')
                 out.append(group)

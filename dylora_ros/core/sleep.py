@@ -27,8 +27,8 @@ from dylora_ros.core.qnetwork import QNetwork
 
 GAP = 0.2             # s; rows further apart are not consecutive
 DISCOUNT = 0.98       # a cycle; about two seconds ahead
-BLOCK = 250           # rows; every tenth block is held out
-MIN_ROWS = 48
+BLOCK = 250           # waking rows held out together, at most
+MIN_ROWS = 4 * RECENT
 DAY = 1_080_000      # rows of a context that a trained q must be able to read
 LEAK = 0.02          # share of the attention that may fall on rows which LSH does not find
 _LEAK_WEIGHT, _LEAK_ROWS, _ALIKE_WEIGHT = 0.3, 64, 1.0
@@ -86,13 +86,15 @@ class Experience:
         usable &= rows['flags'][1:] & FLAG_DREAM == rows['flags'][:-1] & FLAG_DREAM
         usable &= (rows['flags'][1:] | rows['flags'][:-1]) & FLAG_FORGOTTEN == 0
         self.period = float(np.median(step[usable])) if usable.any() else GAP
-        awake = rows['flags'][:-1] & FLAG_DREAM == 0
         index = np.arange(len(rows) - 1)
-        held = (index // BLOCK) % 10 == 9 if len(rows) > 10 * BLOCK else index >= 0.9 * len(rows)
+        awake = index[usable & (rows['flags'][:-1] & FLAG_DREAM == 0)]   # dreams prove nothing
+        # every tenth block of waking life is held out: half of it chooses, half judges
+        size = min(BLOCK, max(1, len(awake) // 20))
+        block = np.arange(len(awake)) // size % 10
+        self.validation, self.held_out = awake[block == 4], awake[block == 9]
+        held = np.zeros(len(index), bool)
+        held[self.validation] = held[self.held_out] = True
         self.train = index[usable & ~held]
-        held = index[usable & held & awake]              # dreams are no evidence
-        half = (held // (BLOCK // 5)) % 2 == 0
-        self.validation, self.held_out = held[half], held[~half]   # chooses; judges
         self.reward = torch.from_numpy(rows['reward'].astype(np.float32))
         self.returns = torch.from_numpy(_returns(rows['reward'], step))
         self.dream = (rows['flags'] & FLAG_DREAM) != 0

@@ -28,8 +28,8 @@ from dylora_ros.core.predictor import Predictor, QNetwork
 from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import Experience, train
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.audio import EARS, encode_mel
-from dylora_ros.modalities.body import body_signal
+from dylora_ros.modalities.audio import encode_mel
+from dylora_ros.modalities.specs import body_signal, EARS, ORDER
 from dylora_ros.modalities.vision import pixels
 from dylora_ros.sim.worlds import make as make_world
 
@@ -400,7 +400,7 @@ def main(arguments: list[str] | None = None):
         say('babbling')
         np.savez(recorded, **babble(world, options.cycles, options.seed))
     data = dict(np.load(recorded))
-    senses = {name: registry.make(name, weights=None) for name in registry.ORDER}
+    senses = {name: registry.make(name, weights=None) for name in ORDER}
     stage = options.work / 'first'
     stage.mkdir(exist_ok=True)
     if not (stage / 'text.safetensors').exists():

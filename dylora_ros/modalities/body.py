@@ -12,7 +12,8 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality, ModalitySpec
+from dylora_ros.modalities.base import Modality
+from dylora_ros.modalities.specs import body_spec
 
 SITES = r'^layers\.[0-3]$'
 HIDDEN = 48
@@ -93,14 +94,3 @@ class Body(Modality):
         """Decode the predicted LR state (sites, rank) to commands (joints,) in -1 .. 1."""
         q = torch.from_numpy(np.asarray(q, np.float32))[None]
         return self.decoder(self._signal, q)[0].numpy()
-
-
-def body_signal(position: np.ndarray, velocity: np.ndarray, command: np.ndarray,
-                contact: float = 0.0) -> np.ndarray:
-    """Compose the body's input: positions (rad), velocities (rad/s), last command, contact."""
-    return np.concatenate([position, velocity, command, [contact]]).astype(np.float32)
-
-
-def body_spec(joints: int, rate: float = 25.0, rank: int = 4) -> ModalitySpec:
-    """Return the body's shapes."""
-    return ModalitySpec('body', rate, (3 * joints + 1,), 4, rank, True)

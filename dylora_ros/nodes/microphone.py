@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dylora_ros.modalities.audio import EARS, RATE
+from dylora_ros.modalities.specs import EARS, RATE
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param

@@ -9,6 +9,7 @@ from std_srvs.srv import Trigger
 
 from dylora_ros.core.context import FLAG_DREAM, FLAG_LATE
 from dylora_ros.core.phases import Phase
+from dylora_ros.core.spread import Spread
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import WEIGHTS, weights_dir
@@ -43,8 +44,7 @@ class MonitorNode(AgentNode):
         self.schema = schema
         self.view = View(surprise={m: [] for m in MODALITIES},
                          heat=np.zeros((schema.width, 250), np.float32))
-        self._cycle_ms: deque = deque(maxlen=200_000)
-        self._sensor_ms: deque = deque(maxlen=200_000)
+        self._cycle_ms, self._sensor_ms = Spread(), Spread()
         self._late = self._awake_rows = self._rows = self._dreams = 0
         self._phases = {p.name.lower(): 0.0 for p in Phase}
         self._transitions: list[dict] = []
@@ -53,7 +53,8 @@ class MonitorNode(AgentNode):
         self._reward = [0.0, 0]
         self._recent: deque = deque(maxlen=50)        # monotonic times of awake rows
         self._gaps = [0.0, 0]                         # seconds awake, cycles in them
-        self._waiting: dict[int, tuple] = {}
+        self._newest_ms: deque = deque(maxlen=50)
+        self._waiting: dict[int, float] = {}
         self._first_row = None
         self._born = time.monotonic()
         self._since = time.monotonic()
@@ -142,11 +143,12 @@ class MonitorNode(AgentNode):
         applied = self._waiting.pop(stamp, None)
         if applied is not None and present:
             newest = min(float(row['age'][i]) for i in present)
-            self._sensor_ms.append(1e3 * newest + applied)
+            self._sensor_ms.add(1e3 * newest + applied)
 
     def _on_applied(self, message):
         spent = float(messages.tensor(message)[0, -1])
-        self._cycle_ms.append(spent)
+        self._cycle_ms.add(spent)
+        self._newest_ms.append(spent)
         self._waiting[messages.stamp_ns(message)] = spent
         while len(self._waiting) > 50:
             self._waiting.pop(next(iter(self._waiting)))
@@ -174,12 +176,6 @@ class MonitorNode(AgentNode):
         """Return all figures of this life."""
         self._count_phase()
 
-        def spread(values):
-            if not values:
-                return {'p50': None, 'p99': None}
-            p50, p99 = np.percentile(np.array(values), [50, 99])
-            return {'p50': round(float(p50), 2), 'p99': round(float(p99), 2)}
-
         def mean(pair):
             return round(pair[0] / pair[1], 4) if pair[1] else None
 
@@ -187,7 +183,8 @@ class MonitorNode(AgentNode):
         return {
             'phase': self.view.phase, 'cycles': self._awake_rows,
             'hz': round(cycles / seconds, 3) if seconds else 0.0, 'hz_now': round(self.hz(), 2),
-            'cycle_ms': spread(self._cycle_ms), 'sensor_to_command_ms': spread(self._sensor_ms),
+            'cycle_ms': self._cycle_ms.summary(),
+            'sensor_to_command_ms': self._sensor_ms.summary(),
             'deadline_miss_fraction': round(self._late / max(1, self._awake_rows), 5),
             'rows': self._rows, 'dreamt_rows': self._dreams,
             'first_row_s': self._first_row and round(self._first_row, 2),
@@ -227,8 +224,7 @@ class MonitorNode(AgentNode):
     def _fill_view(self):
         self.view.hz = self.hz()
         self.view.misses = self._late / max(1, self._awake_rows)
-        recent = list(self._cycle_ms)[-50:]
-        self.view.cycle_ms = float(np.mean(recent)) if recent else 0.0
+        self.view.cycle_ms = float(np.mean(self._newest_ms)) if self._newest_ms else 0.0
 
     def _show_markers(self):
         if self.wanted('markers'):

@@ -3,14 +3,11 @@
 import json
 
 import numpy as np
-import torch
 
 from dylora_ros.core.agent import act_on, split
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.motor import Exploration
 from dylora_ros.core.phases import Phase
-from dylora_ros.core.predictor import Predictor, QNetwork
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.global_context import CAPACITY, WINDOW
@@ -43,6 +40,9 @@ class PredictorNode(AgentNode):
 
     def setup(self):
         """Open the log for reading and load q."""
+        import torch
+
+        from dylora_ros.core.predictor import Predictor
         torch.set_num_threads(1)
         v = self.values
         self.folder = memory_dir(v['memory'])
@@ -52,15 +52,19 @@ class PredictorNode(AgentNode):
             GlobalContext.open(path, schema, v['capacity'], v['window']).close()
         self.log = GlobalContext.read(path, v['window'])
         if self.log.schema.digest() != schema.digest():
-            raise SchemaError(f'{path} is of another body or other weights; configure '
-                              'global_context first')
+            raise RuntimeError(f'{path} is of another body or other weights; configure '
+                                'global_context first')
         self.predictor = Predictor(self._load_q(), self.log)
         body = schema.modalities['body']
         self.exploration = Exploration(body[0] * body[1], v['exploration'],
                                        period=1 / v['rate'], seed=v['seed'])
         self.sleeper = None
 
-    def _load_q(self) -> QNetwork:
+    def _load_q(self):
+        import torch
+
+        from dylora_ros.core.lowrank import SchemaError
+        from dylora_ros.core.predictor import QNetwork
         shipped = weights_dir(self.values['weights']) / 'q.safetensors'
         for path in (self.folder / 'q.safetensors', shipped):
             if path.exists():
@@ -139,7 +143,6 @@ class PredictorNode(AgentNode):
                 self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
             elif kind == 'done':
                 if value.get('kept'):
-                    self.predictor.adopt(QNetwork.load(self.folder / 'q.safetensors',
-                                                       self.log.schema))
+                    self.predictor.adopt(self._load_q())
                 self.get_logger().info(f'sleep: {value}')
                 self.publish('sleep/report', messages.text_msg(json.dumps(value)))

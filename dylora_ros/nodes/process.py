@@ -56,28 +56,35 @@ def main(argv: list[str] | None = None) -> int:
     prepare()
     if options.die_with_parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if options.nice:
+    try:
         os.nice(options.nice)
+    except PermissionError:       # an ordinary user cannot go first; it works without, too
+        pass
     stop = []
+
+    def on_signal(*_):
+        if stop:                 # asked twice: it is busy loading, and nothing of it moves
+            os._exit(1)
+        stop.append(True)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(True))
+        signal.signal(number, on_signal)
 
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
     from rclpy.signals import SignalHandlerOptions
 
-    from dylora_ros.ros.parameters import check_file, ParameterError
-    rclpy.init(args=[argv[0], *ros], signal_handler_options=SignalHandlerOptions.NO)
+    from dylora_ros.ros.executor import make_executor
+    from dylora_ros.ros.parameters import overrides, ParameterError
     nodes = []
     try:
-        for at, word in enumerate(ros):
-            # files that launch writes for its own overrides come as /**: they are checked by
-            # each node itself
-            if word == '--params-file' and '/launch_params_' not in ros[at + 1]:
-                check_file(ros[at + 1], graph.tables())
-        executor = SingleThreadedExecutor()
+        ros, values = overrides(ros[1:], graph.tables())
+        rclpy.init(args=[argv[0], '--ros-args', *ros],
+                   signal_handler_options=SignalHandlerOptions.NO)
+        executor = make_executor()
         for name in options.nodes.split(','):
-            node = graph.node_class(name)()
+            node = graph.node_class(name)(parameter_overrides=[
+                Parameter(k, value=v) for k, v in values.get(name, {}).items()])
             nodes.append(node)
             executor.add_node(node)
         for node in nodes:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from dylora_ros.core.phases import Phase
-from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS
 from dylora_ros.nodes.sense import WEIGHTS, weights_dir
@@ -36,6 +35,7 @@ class RewardNode(AgentNode):
         torch.set_num_threads(1)
         from safetensors.torch import load_file
 
+        from dylora_ros.core.reward import Projector, StatementReward, Statements
         from dylora_ros.modalities.text import SentenceEncoder
         v = self.values
         folder = weights_dir(v['weights'])

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from dylora_ros.graph import SCENES
 from dylora_ros.nodes.actuator import RATE
 from dylora_ros.ros import messages
 from dylora_ros.ros.node import AgentNode
@@ -22,12 +23,16 @@ class SimulatorNode(AgentNode):
     DOC = 'The MuJoCo world: joints, camera, ears, clock.'
     PARAMETERS = (
         RATE,
-        Param('scene', 'gaze', 'World to live in.', choices=('gaze',)),
+        Param('scene', 'gaze', 'World to live in.', choices=SCENES),
         Param('seed', 0, 'Seed of the world.', 0, 2**31 - 1),
         Param('camera_rate', 12.5, 'Frames rendered a second, Hz.', 0.1, 60.0),
         Param('width', 128, 'Pixels of the camera.', 16, 640),
-        Param('height', 128, 'Pixels of the camera.', 16, 480))
-    PUBLISHES = ('camera/image_raw', 'microphone/audio', 'joint_states', '/clock')
+        Param('height', 128, 'Pixels of the camera.', 16, 480),
+        Param('viewer', False, 'Open MuJoCo\'s viewer window (needs a display).'),
+        Param('words_every', 8.0, 'Seconds between true sentences that a bystander in the world '
+              'says on text/words; 0: nobody speaks.', 0.0, 3600.0))
+    PUBLISHES = ('camera/image_raw', 'microphone/audio', 'joint_states', 'text/words',
+                 '/clock')
     SUBSCRIBES = ('commands',)
     SERVICES = {'~/pause': 'SetBool: stop or go on.', '~/step': 'Trigger: one cycle while paused.',
                 '~/reset': 'Trigger: start the world anew.',
@@ -45,7 +50,16 @@ class SimulatorNode(AgentNode):
         self.world = worlds.make(v['scene'], v['seed'])
         self.world.render(v['width'], v['height'])
         self.transforms = TransformSender(self, self.world)
+        self._viewer = self._open_viewer() if v['viewer'] else None
         self._add_services()
+
+    def _open_viewer(self):
+        import mujoco.viewer
+        try:
+            return mujoco.viewer.launch_passive(self.world.model, self.world.data)
+        except Exception as error:     # no display, no GLFW: the world goes on unseen
+            self.get_logger().warning(f'no viewer window: {error}')
+            return None
 
     def _add_services(self):
         import json
@@ -67,6 +81,7 @@ class SimulatorNode(AgentNode):
 
         def reset(_, response):
             self.world.reset()
+            self._spoken = self.world.time
             response.success, response.message = True, 'reset'
             return response
 
@@ -89,6 +104,7 @@ class SimulatorNode(AgentNode):
         self._per_frame = max(1, round(1 / self.values['camera_rate'] / TICK))
         self._ticks = self._done = self._hits = self._counted = 0
         self._begin = time.monotonic()
+        self._spoken = self.world.time
         self._last_command = -1e9
         self.listen('commands', self._on_command)
         self.every(TICK, self._tick)
@@ -101,6 +117,9 @@ class SimulatorNode(AgentNode):
     def release(self):
         """Free the renderers."""
         if getattr(self, 'world', None) is not None:
+            if self._viewer is not None:
+                self._viewer.close()
+                self._viewer = None
             self.world.close()
             self.world = None
 
@@ -123,10 +142,25 @@ class SimulatorNode(AgentNode):
         for _ in range(due):
             self._advance()
 
+    def _speak(self):
+        every = self.values['words_every']
+        if every and self.world.time >= self._spoken + every:
+            self._spoken = self.world.time
+            said = self.world.captions()
+            self.publish('text/words', messages.text_msg(said[int(self._spoken) % len(said)]))
+
+    def _step(self):
+        from dylora_ros.sim.world import WorldError
+        try:
+            self.world.step(TICK)
+        except WorldError as error:        # it was reset: life goes on from its start
+            self.complain('world', str(error))
+            self._spoken = self.world.time
+
     def _advance(self):
         if time.monotonic() - self._last_command > COMMAND_TIMEOUT:
             self.world.apply(np.zeros(len(self.world.actuators)))
-        self.world.step(TICK)
+        self._step()
         self._ticks += 1
         self._done += 1
         simulated = bool(self.get_parameter('use_sim_time').value)
@@ -142,8 +176,11 @@ class SimulatorNode(AgentNode):
             if self.wanted('microphone/audio'):
                 self.publish('microphone/audio', messages.tensor_msg(sound, stamp, 'ears'))
             self.transforms.send(stamp)
+            if self._viewer is not None and self._viewer.is_running():
+                self._viewer.sync()
             self._hits += self.world.success()
             self._counted += 1
+            self._speak()
         # half a cycle after the joints, so that the work is spread
         if self._done % self._per_frame == self._per_cycle // 2 and self.wanted(
                 'camera/image_raw'):

@@ -1,45 +1,67 @@
 """Service calls with a time limit, awaitable on a single-threaded executor."""
 
-from rclpy.impl.implementation_singleton import rclpy_implementation
+import time
+
 from rclpy.task import Future
 
+_POLL = 0.05      # s
 
-async def call(node, client, request, timeout: float):
-    """Call a service.
+
+class Caller:
+    """Calls services for one node; one timer watches all time limits.
 
     Args:
-        node: whose reentrant group the timer runs in (an ``AgentNode``).
-        client: of a reentrant callback group.
-        request: to send.
-        timeout: seconds for discovery and answer together.
-
-    Returns:
-        The response, or None when none came in time.
-
+        node: an ``AgentNode``; its reentrant group runs the timer.
     """
-    done = Future()
-    sent = []
-    polls = max(1, round(timeout / 0.05))
 
-    def poll():
-        nonlocal polls
-        if not sent and client.service_is_ready():
-            sent.append(client.call_async(request))
-            sent[0].add_done_callback(lambda f: done.done() or done.set_result(f.result()))
-        polls -= 1
-        if polls <= 0 and not done.done():
-            done.set_result(None)
+    def __init__(self, node):
+        self._pending: list[dict] = []
+        node.create_timer(_POLL, self._poll, clock=node._steady, callback_group=node.reentrant)
 
-    timer = node.create_timer(0.05, poll, clock=node._steady, callback_group=node.reentrant)
-    if client.service_is_ready():
-        poll()
-    try:
-        response = await done
-    finally:
+    async def call(self, client, request, timeout: float):
+        """Call a service.
+
+        Args:
+            client: of a reentrant callback group.
+            request: to send.
+            timeout: seconds for discovery and answer together.
+
+        Returns:
+            The response, or None when none came in time.
+
+        """
+        entry = {'client': client, 'request': request, 'sent': None, 'done': Future(),
+                 'end': time.monotonic() + timeout}
+        self._send(entry)
+        self._pending.append(entry)
         try:
-            node.destroy_timer(timer)
-            if sent and not sent[0].done():
-                client.remove_pending_request(sent[0])
-        except rclpy_implementation.InvalidHandle:      # the node was destroyed while it waited
-            pass
-    return response
+            return await entry['done']
+        finally:
+            self._pending.remove(entry)
+            if entry['sent'] is not None and not entry['sent'].done():
+                client.remove_pending_request(entry['sent'])
+
+    async def pause(self, seconds: float):
+        """Let others go on for a while (to the next poll)."""
+        entry = {'client': None, 'sent': None, 'done': Future(),
+                 'end': time.monotonic() + seconds}
+        self._pending.append(entry)
+        try:
+            await entry['done']
+        finally:
+            self._pending.remove(entry)
+
+    def _send(self, entry: dict):
+        if entry['client'] is None or entry['sent'] is not None:
+            return
+        if entry['client'].service_is_ready():
+            entry['sent'] = entry['client'].call_async(entry['request'])
+            entry['sent'].add_done_callback(
+                lambda f: entry['done'].done() or entry['done'].set_result(f.result()))
+
+    def _poll(self):
+        now = time.monotonic()
+        for entry in list(self._pending):
+            self._send(entry)
+            if now >= entry['end'] and not entry['done'].done():
+                entry['done'].set_result(None)

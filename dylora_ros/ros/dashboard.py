@@ -119,9 +119,9 @@ def draw(view: View) -> np.ndarray:
               (394, box[1] + 14), 0.42, tint)
     _text(image, 'surprise per sense (1 = as usual)', (500, top + 4 * 22 + 12), 0.38, _DIM)
     if view.heat is not None:
-        picture = cv2.resize(heatmap(view.heat), (WIDTH - 32, 64),
+        picture = cv2.resize(heatmap(view.heat), (WIDTH - 32, 52),
                              interpolation=cv2.INTER_AREA)
-        image[HEIGHT - 84:HEIGHT - 20, 16:WIDTH - 16] = picture
+        image[HEIGHT - 72:HEIGHT - 20, 16:WIDTH - 16] = picture
         _text(image, 'low-rank states of the last seconds: vision, audio, text, body from the top',
               (16, HEIGHT - 6), 0.36, _DIM)
     if view.report:

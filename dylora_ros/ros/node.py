@@ -1,6 +1,7 @@
 """The one lifecycle node that all nodes of this package derive from."""
 
 from collections.abc import Callable
+import gc
 import queue
 import threading
 import time
@@ -190,6 +191,8 @@ class AgentNode(LifecycleNode):
                 spec = TOPICS[topic]
                 self._data[topic] = self.create_lifecycle_publisher(spec.type, topic, spec.qos)
         if self._guarded('configure', load):
+            gc.collect()
+            gc.freeze()     # the collector would walk all that torch has made: 100 ms each time
             return TransitionCallbackReturn.SUCCESS
         self._drop()
         return TransitionCallbackReturn.FAILURE

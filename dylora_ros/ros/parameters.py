@@ -12,6 +12,9 @@ class ParameterError(ValueError):
     """A parameter or parameter file that is wrong; says what was expected."""
 
 
+_ROS = ('use_sim_time', 'start_type_description_service')     # of every node
+
+
 @dataclass(frozen=True)
 class Param:
     """One parameter.
@@ -72,10 +75,9 @@ def declare(node, table: tuple[Param, ...]) -> dict[str, Any]:
         ParameterError: an override has an unknown name, or a value does not fit.
 
     """
-    known = {p.name for p in table} | {'use_sim_time'}
+    known = {p.name for p in table} | set(_ROS)
     odd = sorted(k for k in node._parameter_overrides
-                 if k not in known and not k.startswith('qos_overrides.')
-                 and not k.startswith('start_type_description_service'))
+                 if k not in known and not k.startswith('qos_overrides.'))
     if odd:
         raise ParameterError(f'{node.get_name()} has no parameter {", ".join(odd)}; it has '
                              f'{", ".join(sorted(known))}')
@@ -89,8 +91,14 @@ def declare(node, table: tuple[Param, ...]) -> dict[str, Any]:
     return values
 
 
-def check_file(path: str | Path, tables: dict[str, tuple[Param, ...]]) -> dict:
-    """Check a parameter file against all nodes' tables; return it.
+def read_file(path: str | Path, tables: dict[str, tuple[Param, ...]]) -> dict[str, dict]:
+    """Read a parameter file and check it against all nodes' tables.
+
+    A section's key is a node's name, with or without a namespace; ``/**`` holds what several
+    nodes share (``memory``, ``rate``, ``joints``, ``use_sim_time`` ...).
+
+    Returns:
+        node -> {parameter: value}.
 
     Raises:
         ParameterError: not YAML, an unknown node or key, or a value out of range.
@@ -102,25 +110,89 @@ def check_file(path: str | Path, tables: dict[str, tuple[Param, ...]]) -> dict:
         raise ParameterError(f'cannot read {path}: {error}') from error
     if not isinstance(data, dict):
         raise ParameterError(f'{path} holds no parameters (node: ros__parameters: ...)')
+    out: dict[str, dict] = {}
     for node, section in data.items():
-        name = str(node).rsplit('/', 1)[-1]
-        if name not in tables:
-            raise ParameterError(f'{path}: unknown node {node!r}; there are '
-                                 f'{", ".join(sorted(tables))}')
         if not isinstance(section, dict) or set(section) != {'ros__parameters'}:
             raise ParameterError(f'{path}: {node} must hold ros__parameters, nothing else')
-        table = {p.name: p for p in tables[name]}
         for key, value in _flatten(section['ros__parameters'] or {}):
-            if key == 'use_sim_time':
-                continue
-            if key not in table:
-                raise ParameterError(f'{path}: {name} has no parameter {key!r}; it has '
-                                     f'{", ".join(sorted(table))}')
+            try:
+                assign(out, str(node), key, value, tables)
+            except ParameterError as error:
+                raise ParameterError(f'{path}: {error}') from None
+    return out
+
+
+def assign(out: dict[str, dict], node: str, key: str, value: Any,
+           tables: dict[str, tuple[Param, ...]]):
+    """Put one override where it belongs.
+
+    Args:
+        out: node -> {parameter: value}, added to.
+        node: a node's name with or without a namespace, or ``/**`` for all that know the key.
+        key: dotted name of the parameter.
+        value: checked against the declaration.
+        tables: of all nodes.
+
+    Raises:
+        ParameterError: unknown node or key, wrong type, or out of range.
+
+    """
+    name = node.rsplit('/', 1)[-1]
+    if name == '**':
+        targets = [n for n, t in tables.items() if key in (*(p.name for p in t), *_ROS)]
+        if not targets:
+            raise ParameterError(f'no node has a parameter {key!r}')
+    elif name in tables:
+        targets = [name]
+    else:
+        raise ParameterError(f'unknown node {node!r}; there are {", ".join(sorted(tables))}')
+    for target in targets:
+        table = {p.name: p for p in tables[target]}
+        if key in table:
             try:
                 table[key].check(value)
             except ParameterError as error:
-                raise ParameterError(f'{path}: {name}: {error}') from None
-    return data
+                raise ParameterError(f'{target}: {error}') from None
+        elif key not in _ROS:
+            raise ParameterError(f'{target} has no parameter {key!r}; it has '
+                                 f'{", ".join(sorted(table))}')
+        out.setdefault(target, {})[key] = value
+
+
+def overrides(ros_args: list[str],
+              tables: dict[str, tuple[Param, ...]]) -> tuple[list[str], dict[str, dict]]:
+    """Take parameter files and ``-p`` rules out of the arguments after ``--ros-args``.
+
+    They are given to the nodes one by one instead of through rcl, which would match a plain node
+    name only outside of a namespace, and would ignore what it does not know. A rule wins over a
+    file.
+
+    Returns:
+        (the other arguments, node -> {parameter: value}).
+
+    Raises:
+        ParameterError: as :func:`read_file`, or a rule that is not ``[node:]name:=value``.
+
+    """
+    rest: list[str] = []
+    out: dict[str, dict] = {}
+    rules: list[str] = []
+    words = iter(ros_args)
+    for word in words:
+        if word == '--params-file':
+            for node, values in read_file(next(words, ''), tables).items():
+                out.setdefault(node, {}).update(values)
+        elif word in ('-p', '--param'):
+            rules.append(next(words, ''))
+        else:
+            rest.append(word)
+    for rule in rules:       # after the files, wherever they stood
+        left, found, text = rule.partition(':=')
+        if not found:
+            raise ParameterError(f'-p {rule}: expected [node:]name:=value')
+        node, _, key = left.rpartition(':')
+        assign(out, node or '/**', key, yaml.safe_load(text), tables)
+    return rest, out
 
 
 def _flatten(values: dict, prefix: str = ''):
@@ -134,9 +206,11 @@ def _flatten(values: dict, prefix: str = ''):
 def to_yaml(tables: dict[str, tuple[Param, ...]]) -> str:
     """Return a parameter file with every key documented (unit, range, default)."""
     lines = ['# Parameters of all nodes; every key is optional and shows its default.',
-             '# Made by: python -m dylora_ros docs yaml > config/agent.yaml', '']
+             '# A key that several nodes share (memory, weights, rate, joints, capacity, window)',
+             '# may stand once, under /**: instead. An unknown key is an error.',
+             '# Made by: make docs', '']
     for node, table in tables.items():
-        lines += [f'{node}:', '  ros__parameters:']
+        lines += [f'/**/{node}:', '  ros__parameters:']
         for param in table:
             extra = param.range_text()
             lines.append(f'    # {param.doc}' + (f' [{extra}]' if extra else '')

@@ -3,19 +3,24 @@
 from rclpy.duration import Duration
 from rclpy.qos import (
     DurabilityPolicy,
+    HistoryPolicy,
     LivelinessPolicy,
     QoSProfile,
     ReliabilityPolicy,
 )
 
-LEASE = 0.6           # s without a beat after which a node counts as lost
+LEASE = 0.8           # s without a beat after which a node counts as lost
 BEAT = 0.15           # s between beats
 
 _RELIABLE = ReliabilityPolicy.RELIABLE
 
 
 def _profile(depth: int, **kwargs) -> QoSProfile:
-    return QoSProfile(depth=depth, **{'reliability': _RELIABLE, **kwargs})
+    # every policy is named: a system default may differ from one middleware to the next
+    return QoSProfile(**{
+        'depth': depth, 'history': HistoryPolicy.KEEP_LAST, 'reliability': _RELIABLE,
+        'durability': DurabilityPolicy.VOLATILE, 'liveliness': LivelinessPolicy.AUTOMATIC,
+        **kwargs})
 
 
 SENSOR = _profile(5, reliability=ReliabilityPolicy.BEST_EFFORT)   # frames, joints: newest wins

@@ -18,8 +18,8 @@ class TransformSender:
 
     def __init__(self, node, world):
         self._world = world
-        self._publisher = node.create_publisher(TFMessage, '/tf', 50) if TFMessage else None
-        self._prefix = node.get_namespace().strip('/')
+        # relative, so that two agents in namespaces keep their frames apart
+        self._publisher = node.create_publisher(TFMessage, 'tf', 50) if TFMessage else None
 
     def send(self, stamp: int):
         """Publish the frames of this moment."""
@@ -33,16 +33,12 @@ class TransformSender:
             frames.append((name, site.xpos, site.xmat.reshape(3, 3)))
         out = TFMessage()
         for name, place, turn in frames:
-            message = TransformStamped(header=header(stamp, self._frame('base_link')),
-                                       child_frame_id=self._frame(name))
+            message = TransformStamped(header=header(stamp, 'base_link'), child_frame_id=name)
             t, r = message.transform.translation, message.transform.rotation
             t.x, t.y, t.z = (float(v) for v in place)
             r.w, r.x, r.y, r.z = quaternion(turn)
             out.transforms.append(message)
         self._publisher.publish(out)
-
-    def _frame(self, name: str) -> str:
-        return f'{self._prefix}/{name}' if self._prefix else name
 
 
 def quaternion(matrix: np.ndarray) -> tuple[float, float, float, float]:

@@ -34,13 +34,17 @@ class Gaze(World):
 
     def _on_reset(self):
         self._bodies = {t: self.model.body(t).id for t in TOYS}
-        # each toy swings on its own two sums of sines: azimuth and elevation seen from the head
-        self._phase = {t: self.rng.uniform(0, 2 * np.pi, 6) for t in TOYS}
-        self._speed = {t: self.rng.uniform(0.03, 0.09, 6) for t in TOYS}
+        while True:
+            # each toy swings on its own sums of sines: azimuth, elevation, distance from the head
+            self._phase = {t: self.rng.uniform(0, 2 * np.pi, 6) for t in TOYS}
+            self._speed = {t: self.rng.uniform(0.03, 0.09, 6) for t in TOYS}
+            for toy in TOYS:
+                self.data.joint(toy).qpos[:3] = self._path(toy)
+            mujoco.mj_forward(self.model, self.data)
+            if not self.data.ncon:      # toys inside each other would be thrown apart
+                break
         self._next_voice = 0.0
         self.sounding = TOYS[self.rng.integers(len(TOYS))]
-        for toy in TOYS:
-            self.data.joint(toy).qpos[:3] = self._path(toy)
 
     def _path(self, toy: str) -> np.ndarray:
         """Return where a toy wants to be now, world frame, m."""

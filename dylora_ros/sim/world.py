@@ -2,12 +2,19 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
 from dylora_ros.sim.sound import Source, Synthesizer
+
+# MuJoCo resets an unstable simulation by itself and merely counts these warnings
+_UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
+             mujoco.mjtWarning.mjWARN_BADQACC)
+# and writes MUJOCO_LOG.TXT into the current folder, unless somebody else takes its warnings
+mujoco.set_mju_user_warning(logging.getLogger(__name__).warning)
 
 
 class WorldError(RuntimeError):
@@ -73,16 +80,16 @@ class World(ABC):
         """Advance the physics by about this many seconds (whole time steps).
 
         Raises:
-            WorldError: the state became NaN (the world is reset first).
+            WorldError: the state became NaN or huge (the world is reset first).
 
         """
         for _ in range(max(1, round(seconds / self.model.opt.timestep))):
             self._before_step()
             mujoco.mj_step(self.model, self.data)
             self._impact = max(self._impact, self._impact_now())
-        if not np.isfinite(self.data.qpos).all():
+        if any(self.data.warning[kind].number for kind in _UNSTABLE):
             self.reset()
-            raise WorldError('the physics became unstable (NaN) and was reset')
+            raise WorldError('the physics became unstable (NaN or huge values) and was reset')
 
     def apply(self, command: np.ndarray):
         """Set the actuators (their own units); clipped to their limits.

@@ -1,0 +1,97 @@
+"""Phases: what is up in which, in which order, and where one can go."""
+
+from itertools import combinations
+
+import pytest
+
+from dylora_ros.core.phases import (
+    OPTIONAL_NODES,
+    Phase,
+    PHASE_NODES,
+    PhaseError,
+    plan,
+    Tiredness,
+    TRANSITIONS,
+)
+
+ALL = frozenset(PHASE_NODES[Phase.AWAKE])
+NEEDED = ALL - OPTIONAL_NODES
+WAYS = [(source, target) for source in Phase for target in TRANSITIONS[source]]
+NO_WAYS = [(source, target) for source in Phase for target in Phase
+           if target not in TRANSITIONS[source]]
+# every set of present nodes: all needed ones with any choice of optional ones
+PRESENT = [NEEDED | set(some) for n in range(len(OPTIONAL_NODES) + 1)
+           for some in combinations(sorted(OPTIONAL_NODES), n)]
+
+
+def names(way):
+    return f'{way[0].name}-{way[1].name}'
+
+
+@pytest.mark.parametrize('phase', Phase)
+def test_an_active_actuator_means_awake(phase):
+    assert ('actuator' in PHASE_NODES[phase]) == (phase is Phase.AWAKE)
+
+
+@pytest.mark.parametrize('way', WAYS, ids=names)
+def test_no_plan_leaves_the_actuator_active_outside_awake(way):
+    source, target = way
+    for present in PRESENT:
+        steps = plan(source, target, frozenset(present))
+        active = set(PHASE_NODES[source]) & present
+        active = active - set(steps.deactivate) | set(steps.activate)
+        assert active == set(PHASE_NODES[target]) & present
+        assert ('actuator' in active) == (target is Phase.AWAKE)
+
+
+@pytest.mark.parametrize('way', [w for w in WAYS if w[0] is Phase.AWAKE], ids=names)
+def test_the_actuator_goes_down_first(way):
+    assert plan(*way, ALL).deactivate[0] == 'actuator'
+
+
+@pytest.mark.parametrize('way', [w for w in WAYS if w[1] is Phase.AWAKE], ids=names)
+def test_the_actuator_comes_up_last(way):
+    assert plan(*way, ALL).activate[-1] == 'actuator'
+
+
+@pytest.mark.parametrize('way', WAYS, ids=names)
+def test_even_a_stray_active_node_is_taken_down(way):
+    """A crash may have left anything up: all that the target does not name goes down."""
+    steps = plan(*way, ALL)
+    assert set(steps.deactivate) == ALL - set(PHASE_NODES[way[1]])
+
+
+def test_absent_nodes_are_in_no_plan():
+    steps = plan(Phase.SAFE, Phase.AWAKE, NEEDED)
+    assert set(steps.activate) == NEEDED
+
+
+@pytest.mark.parametrize('way', NO_WAYS, ids=names)
+def test_impossible_transition_says_where_one_can_go(way):
+    source, target = way
+    with pytest.raises(PhaseError, match=f'{source.name} -> {target.name}') as error:
+        plan(source, target, ALL)
+    assert all(p.name in str(error.value) for p in TRANSITIONS[source])
+
+
+def test_sleep_is_reached_from_waking_only():
+    for asleep in (Phase.REM, Phase.NREM):
+        with pytest.raises(PhaseError):
+            plan(Phase.SAFE, asleep, ALL)
+
+
+@pytest.mark.parametrize('phase', Phase)
+def test_every_phase_leads_to_safe(phase):
+    assert Phase.SAFE in TRANSITIONS[phase]
+
+
+def test_tiredness_grows_with_rows_lived():
+    tired = Tiredness(200)
+    assert [tired.level(n) for n in (0, 100, 200, 300)] == [0, 0.5, 1, 1.5]
+
+
+def test_sleep_takes_tiredness_away():
+    tired = Tiredness(200)
+    tired.slept(300)
+    assert tired.level(300) == 0
+    assert tired.level(400) == 0.5

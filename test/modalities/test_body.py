@@ -1,0 +1,151 @@
+"""The body: its input, LR state, forward model and command. No packaged weights needed."""
+
+import numpy as np
+import pytest
+import torch
+
+from dylora_ros.modalities import registry
+from dylora_ros.modalities.body import Body
+from dylora_ros.modalities.specs import body_signal, body_spec, SignalError
+
+
+@pytest.fixture
+def body():
+    torch.manual_seed(0)
+    return Body(2)
+
+
+@pytest.fixture(scope='module')
+def grown():
+    """Return the shipped body."""
+    return registry.make('body', 2)
+
+
+SIGNAL = body_signal(np.array([0.1, -0.2]), np.array([0.5, 0.3]), np.array([0.2, -0.4]), 1.0)
+
+
+def test_signal_is_position_velocity_command_contact():
+    np.testing.assert_allclose(SIGNAL, [0.1, -0.2, 0.5, 0.3, 0.2, -0.4, 1.0])
+    assert SIGNAL.dtype == np.float32
+
+
+@pytest.mark.parametrize('joints', [1, 2, 7])
+def test_shapes_follow_the_number_of_joints(joints):
+    made, spec = Body(joints), body_spec(joints)
+    assert spec.signal == (3 * joints + 1,)
+    x = made.observe(np.zeros(spec.signal, np.float32)).x
+    assert x.shape == (spec.sites, spec.rank)
+    assert made.act(x).shape == (joints,)
+
+
+def test_expectation_is_in_the_space_of_the_signal(body):
+    body.observe(SIGNAL)
+    assert body.expected.shape == SIGNAL.shape
+
+
+def test_x_tells_signals_apart(body):
+    first = body.observe(SIGNAL).x
+    assert not np.allclose(first, body.observe(2 * SIGNAL).x)
+
+
+def test_same_signal_and_bias_give_the_same_x(body):
+    np.testing.assert_array_equal(body.observe(SIGNAL).x, body.observe(SIGNAL).x)
+
+
+def test_weights_are_frozen():
+    body = Body(2)
+    assert not any(p.requires_grad for n, p in body.encoder.named_parameters() if 'base' in n)
+    assert not any(p.requires_grad for p in body.decoder.parameters())
+
+
+def test_commands_stay_within_one_for_any_state(body):
+    body.observe(SIGNAL)
+    assert np.abs(body.act(np.full((4, 4), 1e3))).max() <= 1
+
+
+def test_the_command_follows_the_predicted_state(grown):
+    grown.observe(SIGNAL)
+    assert np.abs(grown.act(np.full((4, 4), 1.0)) - grown.act(np.full((4, 4), -1.0))).max() > 0.1
+
+
+def test_bad_signal_leaves_the_command_as_it_was(body):
+    x = body.observe(SIGNAL).x
+    before = body.act(x)
+    for bad in (SIGNAL * np.nan, SIGNAL[:-1]):
+        with pytest.raises(SignalError, match='body'):
+            body.observe(bad)
+    np.testing.assert_array_equal(body.act(x), before)
+
+
+def test_dreaming_goes_on_without_joints(grown):
+    grown.observe(SIGNAL)
+    dreamt = [grown.dream().x for _ in range(20)]
+    assert np.isfinite(dreamt).all()
+
+
+def test_a_remembered_moment_starts_the_same_dream(grown):
+    grown.bias(np.zeros((4, 4)))
+    grown.observe(SIGNAL)
+    context = grown.local_context()
+    first = grown.dream().x
+    grown.observe(-SIGNAL)
+    grown.resume(context)
+    np.testing.assert_array_equal(grown.dream().x, first)
+
+
+def test_saving_keeps_the_learned_encoder(tmp_path, body):
+    body.save(tmp_path / 'body.safetensors')
+    torch.manual_seed(1)
+    other = Body(2)
+    assert not np.allclose(other.observe(SIGNAL).x, body.observe(SIGNAL).x)
+    other.load(tmp_path / 'body.safetensors')
+    np.testing.assert_array_equal(other.observe(SIGNAL).x, body.observe(SIGNAL).x)
+    np.testing.assert_array_equal(other.expected, body.expected)
+
+
+def babble(cycles=200, seed=5):
+    """Return signals and applied commands of a smooth random life in the gaze world."""
+    from dylora_ros.core.motor import Guard, Limits
+    from dylora_ros.sim.worlds import make
+    world, rng = make('gaze', seed), np.random.default_rng(seed)
+    low, high = world.limits.T
+    guard = Guard(Limits(low, high, np.full(2, 12.0)), 0.04)
+    wish, signals, commands = np.zeros(2), [], []
+    for _ in range(cycles):
+        state = world.joints()
+        signals.append(body_signal(state.position, state.velocity, guard.normalise(guard.last)))
+        wish = 0.93 * wish + 0.25 * rng.standard_normal(2)
+        applied = guard.command(np.clip(wish - 0.5 * state.position, -1, 1))
+        commands.append(guard.normalise(applied))
+        world.apply(applied)
+        world.step(0.04)
+    return np.array(signals), np.array(commands)
+
+
+@pytest.fixture(scope='module')
+def babbled():
+    return babble()
+
+
+def test_the_shipped_forward_model_knows_where_the_joints_go(grown, babbled):
+    """Against "nothing changes"; velocity and command follow what is not decided yet."""
+    grown.forget_expectation()
+    predicted, unchanged = [], []
+    signals = babbled[0]
+    for now, after in zip(signals, signals[1:], strict=False):
+        grown.observe(now)
+        predicted.append((grown.expected - after)[:2])
+        unchanged.append((now - after)[:2])
+    assert np.square(predicted).mean() < 0.3 * np.square(unchanged).mean()
+
+
+def test_the_shipped_inverse_model_finds_the_command(grown, babbled):
+    """The state that was reached, put in as the wish, gives back the command that did it."""
+    signals, commands = babbled
+    found = []
+    for now, after in zip(signals, signals[1:], strict=False):
+        wish = grown.observe(after).x
+        grown.observe(now)
+        found.append(grown.act(wish))
+    error = np.square(np.array(found) - commands[:-1]).mean()
+    assert error < 0.2 * commands.var()

