@@ -16,6 +16,9 @@ from dylora_ros.experiments.pretrain_states import Heard, Seen, upper_blocks
 from dylora_ros.modalities.specs import EARS
 
 
+NOISE = 0.5           # on what the encoder says of a frame, in its standard deviations
+
+
 def say(text: str):
     """Print progress at once."""
     print(f'[pretrain {time.strftime("%H:%M:%S")}] {text}', flush=True)
@@ -174,11 +177,14 @@ def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1000
     once, several, jointly = steps
     starts = {k: data.starts(k) for k in (1, 3, 6)}
 
+    def blur(tokens, change):
+        """Noise, and often nothing as far on in a dream: few frames are easily remembered."""
+        keep = torch.from_numpy(rng.random(len(tokens)) < 0.5).float()[:, None, None]
+        return (keep * (tokens + NOISE * tokens.std() * torch.randn_like(tokens)),
+                keep * (change + NOISE * torch.randn_like(change)))
+
     def one(i):
-        tokens = data.seen.tokens[i].float()
-        change = data.q[i + 1] - data.x[i]
-        keep = torch.from_numpy(rng.random(len(i)) < 0.5).float()[:, None, None]
-        return tokens * keep, change * keep          # as far on in a dream
+        return blur(data.seen.tokens[i].float(), data.q[i + 1] - data.x[i])
 
     def loss(_):
         i = rng.choice(starts[1], 16)
@@ -201,7 +207,7 @@ def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1000
         i = rng.choice(starts[1], 8)
         vision.adapter.set_state(data.q[i], gamma=0.0)
         tokens = upper_blocks(vision, data.seen.hidden[i].float())[:, 1:]
-        change = data.q[i + 1] - vision.adapter.read_x()
+        tokens, change = blur(tokens, data.q[i + 1] - vision.adapter.read_x())
         return frame_loss(next(roll(decoder, data, i, tokens, change, 1)), data, i, 1)
 
     if jointly:

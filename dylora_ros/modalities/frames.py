@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 SHIFT = 0.3           # reach of the small local motions, in half frames
 KEEP = 4.0            # logit with which a newborn keeps a moved pixel instead of painting it
-_THIN, _WIDE = 24, 48
+_THIN, _WIDE, _SEEN = 24, 48, 4
 
 
 class FrameDecoder(nn.Module):
@@ -32,10 +32,10 @@ class FrameDecoder(nn.Module):
         self.place = nn.Sequential(
             nn.Linear(motion, 64), nn.GELU(), nn.Linear(64, 3 * grid * grid),
             nn.Unflatten(1, (3, grid, grid)))
-        self.squeeze = nn.Conv2d(width, 16, 1)
+        self.squeeze = nn.Conv2d(width, _SEEN, 1)
         self.fine = nn.Conv2d(3 + 3 + 1 + 2 + 3, _THIN, 3, padding=1)
         self.coarse = nn.Conv2d(_THIN, _WIDE, 3, stride=2, padding=1)
-        self.mix = nn.Conv2d(_WIDE + 16, _WIDE, 3, padding=1)
+        self.mix = nn.Conv2d(_WIDE + _SEEN, _WIDE, 3, padding=1)
         self.up = nn.Conv2d(_WIDE + _THIN, _THIN, 3, padding=1)
         self.out = nn.Conv2d(_THIN, 3 + 2 + 1, 3, padding=1)
         # B q of every decoder layer: the LR state of the encoder's sites, mapped once
