@@ -183,13 +183,16 @@ class _View:
         self._memory = memory
         self._last = 0.0
         namespace = f'/{options.namespace.strip("/")}' if options.namespace else ''
-        self._hints = (
-            f'Memory: {memory}   Logs: {memory / "log"}\n'
-            f'Richer views: rviz2 -d {share_file("config/agent.rviz")}   |   '
-            f'ros2 topic echo {namespace}/reward   |   python -m dylora_ros dashboard out.png\n'
-            f'Talk: ros2 topic pub --once {namespace}/text/words std_msgs/String '
-            '"data: the red ball"   Sleep: ros2 service call '
-            f'{namespace}/lifecycle_manager/sleep std_srvs/srv/Trigger   Ctrl-C ends')
+        self._hints = '\n'.join((
+            f'Memory:       {memory}   Logs: {memory / "log"}',
+            f'Richer views: rviz2 -d {share_file("config/agent.rviz")}',
+            f'              ros2 topic echo {namespace}/reward',
+            '              .venv/bin/python -m dylora_ros dashboard out.png',
+            f'Talk to it:   ros2 topic pub --once {namespace}/text/words std_msgs/msg/String '
+            '"data: the red ball"',
+            f'To bed:       ros2 service call {namespace}/lifecycle_manager/sleep '
+            'std_srvs/srv/Trigger',
+            'The end:      Ctrl-C'))
         self._live = Live(console=Console(), refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -236,8 +239,8 @@ def render(report: dict, events: list[str], seconds: float, hints: str):
     if phase in ('REM', 'NREM'):
         sleep = report['sleep']
         filled = int(24 * sleep['progress'])
-        table.add_row('sleep', f'[{"#" * filled}{"." * (24 - filled)}] '
-                      f'{sleep["time_left"]:.0f} s left')
+        table.add_row('sleep', Text(f'{"█" * filled}{"░" * (24 - filled)} '
+                                    f'{sleep["time_left"]:.0f} s left', style=colour))
     for done in (report.get('sleep_reports') or [])[-2:]:
         if done.get('after') is not None:
             table.add_row('learned', f'next-state loss {done["before"]:.4f} -> '

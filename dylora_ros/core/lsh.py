@@ -26,7 +26,7 @@ class AngularHash:
         seed: the rotations depend on nothing else.
     """
 
-    def __init__(self, dim: int, rounds: int = 8, polytopes: int = 2, axes: int = 8,
+    def __init__(self, dim: int, rounds: int = 8, polytopes: int = 3, axes: int = 12,
                  seed: int = 0):
         rng = np.random.default_rng(seed)
         self.rounds, self.polytopes, self.axes = rounds, polytopes, axes

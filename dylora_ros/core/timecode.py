@@ -27,7 +27,11 @@ def harmonic(seconds: torch.Tensor, dims: int = 16, shortest: float = 0.08,
 
 
 class Decay(nn.Module):
-    """Learned forgetting: a logit that falls with log age, one rate a head."""
+    """Learned forgetting: a logit that falls with log age, one rate a head.
+
+    The weight of a row is ``(1 + age / s) ** -rate``: steep at first and slower and slower, as
+    human forgetting curves are (Wixted and Ebbesen 1991).
+    """
 
     def __init__(self, heads: int):
         super().__init__()
@@ -37,3 +41,8 @@ class Decay(nn.Module):
         """Map ages in seconds (b, k) to logits (b, h, k), zero at age zero."""
         rate = nn.functional.softplus(self.rate)
         return -rate.view(1, -1, 1) * torch.log1p(age.clamp(min=0)).unsqueeze(1)
+
+    @torch.no_grad()
+    def half_life(self) -> torch.Tensor:
+        """Return the age in seconds (h,) at which each head's weight has halved."""
+        return 2.0 ** (1.0 / nn.functional.softplus(self.rate)) - 1.0

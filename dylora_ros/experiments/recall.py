@@ -177,7 +177,7 @@ def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
             feats = torch.from_numpy(features(rows, log.schema))
             keys.append(network.keys(feats))
             values.append(network.value(network.rows(feats)))
-            stamps.append(torch.from_numpy(rows['stamp']))
+            stamps.append(torch.from_numpy(rows['stamp'].copy()))
         keys, values, stamps = (torch.cat(v) for v in (keys, values, stamps))
         for j, t in enumerate(exam.times[:count]):
             rows = exam.questions(log, j)

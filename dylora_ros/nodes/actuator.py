@@ -52,12 +52,12 @@ class ActuatorNode(AgentNode):
         self.guard = Guard(Limits(*(np.array(v[k]) for k in ('low', 'high', 'slew'))),
                            1 / v['rate'])
         self._lost: set[str] = set()
+        self._stopped = ''                        # why it stands still; empty: it moves
 
     def start(self):
         """Listen to joints and to the predicted LR state; stand still until then."""
         self.body.forget_expectation()
         self._felt = self._commanded = -1e9       # monotonic seconds
-        self._stopped = ''
         self._halt('waiting')
         for node in self.VITAL:
             self.watch(node, self._on_lost, self._lost.discard)

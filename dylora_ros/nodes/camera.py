@@ -2,6 +2,7 @@
 
 import glob
 import threading
+import time
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class CameraNode(SenseNode):
                 self._take(np.ascontiguousarray(frame[..., ::-1]), self.now())
             else:
                 self.complain('device', f'camera {self.values["device"]} gave no frame')
+                time.sleep(0.1)          # unplugged, or the end of a film: do not spin
 
     def _on_image(self, message):
         stamp = messages.stamp_ns(message)

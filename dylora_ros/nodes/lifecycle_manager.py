@@ -236,7 +236,7 @@ class LifecycleManagerNode(AgentNode):
             state = await self._state(node, 1.0)
             if state == State.PRIMARY_STATE_UNCONFIGURED:
                 if await self._transition(node, Transition.TRANSITION_CONFIGURE,
-                                          _CONFIGURE_TIMEOUT):
+                                          State.PRIMARY_STATE_INACTIVE, _CONFIGURE_TIMEOUT):
                     return True
                 self.failed[node] = 'could not be configured (its log says why)'
                 return False
@@ -264,17 +264,26 @@ class LifecycleManagerNode(AgentNode):
             return state is not None or node in self.lost    # nothing of it is up
         transition = Transition.TRANSITION_ACTIVATE if wanted == State.PRIMARY_STATE_ACTIVE \
             else Transition.TRANSITION_DEACTIVATE
-        await self._transition(node, transition, timeout)
-        return await self._state(node, timeout) == wanted
+        return await self._transition(node, transition, wanted, timeout)
 
     async def _state(self, node: str, timeout: float) -> int | None:
         response = await self._caller.call(self._get[node], GetState.Request(), timeout)
         return None if response is None else response.current_state.id
 
-    async def _transition(self, node: str, transition: int, timeout: float) -> bool:
+    async def _transition(self, node: str, transition: int, wanted: int, timeout: float) -> bool:
+        """Ask for a transition and verify the state that it leads to.
+
+        A response can be lost when the two have only just found each other, so the state is asked
+        for as well while we wait.
+        """
         request = ChangeState.Request(transition=Transition(id=transition))
-        response = await self._caller.call(self._change[node], request, timeout)
-        return response is not None and response.success
+        answer = self.executor.create_task(
+            self._caller.call(self._change[node], request, timeout))
+        while not answer.done():
+            await self._caller.pause(0.1)
+            if not answer.done() and await self._state(node, 1.0) == wanted:
+                return True
+        return await self._state(node, timeout) == wanted
 
     def _diagnose(self):
         level = messages.OK if self.phase != Phase.SAFE else messages.ERROR

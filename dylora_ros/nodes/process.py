@@ -61,8 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     except PermissionError:       # an ordinary user cannot go first; it works without, too
         pass
     stop = []
+
+    def on_signal(*_):
+        if stop:                 # asked twice: it is busy loading, and nothing of it moves
+            os._exit(1)
+        stop.append(True)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(True))
+        signal.signal(number, on_signal)
 
     import rclpy
     from rclpy.parameter import Parameter

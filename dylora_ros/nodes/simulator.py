@@ -81,6 +81,7 @@ class SimulatorNode(AgentNode):
 
         def reset(_, response):
             self.world.reset()
+            self._spoken = self.world.time
             response.success, response.message = True, 'reset'
             return response
 

@@ -41,8 +41,20 @@ class Caller:
             if entry['sent'] is not None and not entry['sent'].done():
                 client.remove_pending_request(entry['sent'])
 
+    async def pause(self, seconds: float):
+        """Let others go on for a while (to the next poll)."""
+        entry = {'client': None, 'sent': None, 'done': Future(),
+                 'end': time.monotonic() + seconds}
+        self._pending.append(entry)
+        try:
+            await entry['done']
+        finally:
+            self._pending.remove(entry)
+
     def _send(self, entry: dict):
-        if entry['sent'] is None and entry['client'].service_is_ready():
+        if entry['client'] is None or entry['sent'] is not None:
+            return
+        if entry['client'].service_is_ready():
             entry['sent'] = entry['client'].call_async(entry['request'])
             entry['sent'].add_done_callback(
                 lambda f: entry['done'].done() or entry['done'].set_result(f.result()))

@@ -27,12 +27,12 @@ def test_near_keys_share_buckets_more_often_than_far_ones(rng):
     near = keys + 0.05 * rng.standard_normal(keys.shape).astype(np.float32)
     same_near = (hasher(keys) == hasher(near)).mean()
     same_far = (hasher(keys) == hasher(unit(rng, 400))).mean()
-    assert same_near > 0.5
+    assert same_near > 0.3
     assert same_far < 0.02
 
 
 def test_own_bucket_is_the_first_probe_and_probes_differ(rng):
-    hasher, keys = AngularHash(32, polytopes=3), unit(rng, 20)
+    hasher, keys = AngularHash(32, axes=6), unit(rng, 20)
     probes = hasher.probes(keys)
     np.testing.assert_array_equal(probes[..., 0], hasher(keys))
     assert all(len(set(p)) == 4 for p in probes.reshape(-1, 4))
@@ -40,7 +40,7 @@ def test_own_bucket_is_the_first_probe_and_probes_differ(rng):
 
 
 def test_bulk_insert_equals_one_by_one(rng):
-    hasher, keys = AngularHash(32, rounds=3, axes=2), unit(rng, 500)
+    hasher, keys = AngularHash(32, rounds=3, polytopes=2, axes=2), unit(rng, 500)
     marked = rng.random(500) < 0.1
     bulk, single = (StreamingIndex(hasher, 4, 2) for _ in range(2))
     bulk.insert(keys[:100], np.arange(100), marked[:100])
@@ -63,7 +63,7 @@ def test_index_memory_does_not_grow(rng):
     before = index.nbytes
     index.insert(unit(rng, 5000), np.arange(5000), np.zeros(5000, bool))
     assert index.nbytes == before
-    assert len(index.query(unit(rng, 1)[0], 0)) <= 8 * 3 * 8
+    assert len(index.query(unit(rng, 1)[0], 0)) <= 8 * 4 * 8
 
 
 def test_remarkable_row_outlives_everyday_ones(rng):
@@ -77,7 +77,7 @@ def test_remarkable_row_outlives_everyday_ones(rng):
 
 
 def test_training_sees_what_streaming_saw(rng):
-    hasher = AngularHash(32, rounds=3, axes=2)
+    hasher = AngularHash(32, rounds=3, polytopes=2, axes=2)
     keys = unit(rng, 600)
     member, marked = rng.random(600) < 0.9, rng.random(600) < 0.1
     sequence = SequenceIndex(hasher, keys, member, marked, 4, 2)

@@ -126,7 +126,7 @@ def test_murdered_nodes_stop_the_joints_are_reported_and_come_back(tmp_path):
     witness = Witness()
     try:
         witness.until(lambda: witness.phase == 'AWAKE', 120)
-        for victim in ('camera', 'global_context', 'simulator'):
+        for victim in ('camera', 'global_context', 'simulator', 'lifecycle_manager'):
             witness.until(lambda: witness.phase == 'AWAKE' and witness.command is not None
                           and np.abs(witness.command).max() > 0, 90)
             os.kill(process_of(agent, victim).pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_murdered_nodes_stop_the_joints_are_reported_and_come_back(tmp_path):
         witness.close()
     assert 'lost camera' in err
     assert 'lost global_context' in err
-    assert len(figures['process_events']) == 3
+    assert len(figures['process_events']) == 4
     from dylora_ros.core.context import GlobalContext
     with GlobalContext.read(tmp_path / 'context.gc') as log:
         assert log.committed > 0

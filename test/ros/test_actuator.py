@@ -130,6 +130,17 @@ def test_deactivation_sends_the_stop_command_first(driver):
     assert not messages.commands(driver.commands[-1]).any()
 
 
+def test_a_configured_actuator_that_never_woke_ends_without_complaint(bench):
+    node = bench.make(ActuatorNode)
+    node.trigger_configure()
+    told = []
+    logger = node.get_logger()
+    logger.error = lambda text, **_: told.append(text)
+    node.get_logger = lambda: logger
+    node.trigger_shutdown()
+    assert told == []
+
+
 def test_shutdown_sends_the_stop_command(driver):
     before = len(driver.commands)
     driver.node.trigger_shutdown()

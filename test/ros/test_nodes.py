@@ -161,6 +161,51 @@ def test_camera_node_gives_the_very_states_of_the_modality(bench):
 
 
 @pytest.mark.weights
+def test_camera_node_reads_a_device(bench, tmp_path):
+    need('camera')
+    import cv2
+    film = tmp_path / 'film.avi'
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
+    for i in range(40):
+        writer.write(np.full((48, 64, 3), 6 * i, np.uint8))
+    writer.release()
+    bench.up(graph.node_class('camera'), device=str(film))
+    states = bench.hear('vision/x')
+    assert bench.spin_until(lambda: states)
+    assert messages.tensor(states[0]).shape == (8, 4)
+
+
+@pytest.mark.weights
+def test_microphone_node_reads_a_device(bench, monkeypatch):
+    need('microphone')
+    try:
+        import sounddevice
+    except OSError as error:
+        pytest.skip(f'{error}: install libportaudio2')
+
+    class Stream:
+        def __init__(self, rate, channels, callback, **_):
+            self.args = (np.full((rate // 25, channels), 0.1, np.float32), rate // 25, None, None)
+            self.callback = callback
+
+        def start(self):
+            for _ in range(5):
+                self.callback(*self.args)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(sounddevice, 'InputStream', Stream)
+    monkeypatch.setattr(sounddevice, 'query_devices', lambda: [
+        {'name': 'loudspeaker', 'max_input_channels': 0},
+        {'name': 'USB Microphone', 'max_input_channels': 1}])
+    states = bench.hear('audio/x')
+    bench.up(graph.node_class('microphone'), device='usb')
+    assert bench.spin_until(lambda: states)
+    assert messages.tensor(states[0]).shape == (8, 4)
+
+
+@pytest.mark.weights
 def test_sense_ignores_a_bad_message_and_goes_on(bench):
     need('text')
     bench.up(graph.node_class('text'))

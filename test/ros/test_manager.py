@@ -1,0 +1,156 @@
+"""The lifecycle manager over real nodes on one executor."""
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from lifecycle_msgs.srv import GetState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from dylora_ros.nodes.actuator import ActuatorNode  # noqa: E402
+from dylora_ros.nodes.lifecycle_manager import LifecycleManagerNode  # noqa: E402
+from dylora_ros.nodes.monitor import MonitorNode  # noqa: E402
+
+
+class Crew:
+    """A manager, and the nodes it manages."""
+
+    def __init__(self, bench, nodes, **parameters):
+        self.bench = bench
+        self.phases = bench.hear('phase')
+        parameters.setdefault('autostart', False)
+        self.manager = bench.up(LifecycleManagerNode, nodes=list(nodes), **parameters)
+
+    @property
+    def phase(self):
+        return self.phases[-1].data if self.phases else None
+
+    def ask(self, name, kind=Trigger):
+        client = self.bench.probe.create_client(kind, name)
+        assert self.bench.spin_until(client.service_is_ready)
+        future = client.call_async(kind.Request())
+        assert self.bench.spin_until(future.done)
+        return future.result()
+
+    def tell(self, verb):
+        return self.ask(f'lifecycle_manager/{verb}')
+
+    def state(self, node):
+        return self.ask(f'{node}/get_state', GetState).current_state.label
+
+    def reaches(self, phase, timeout=15.0):
+        return self.bench.spin_until(lambda: self.phase == phase, timeout)
+
+
+@pytest.fixture
+def crew(bench):
+    """Return an agent of an actuator and a monitor, awake."""
+    bench.make(ActuatorNode)
+    bench.make(MonitorNode)
+    out = Crew(bench, ['monitor', 'actuator'])
+    assert out.tell('start').success
+    assert out.reaches('AWAKE')
+    return out
+
+
+def test_nothing_moves_before_it_is_started(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'])
+    bench.spin(0.5)
+    assert crew.phase == 'SAFE'
+    assert crew.state('actuator') == 'unconfigured'
+
+
+def test_autostart_wakes_the_agent(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True)
+    assert crew.reaches('AWAKE')
+    assert crew.state('actuator') == 'active'
+
+
+def test_sleep_deactivates_the_actuator_and_keeps_the_rest(crew):
+    assert crew.tell('sleep').success
+    assert crew.reaches('REM')
+    assert crew.bench.spin_until(lambda: crew.state('actuator') == 'inactive')
+    assert crew.state('monitor') == 'active'
+
+
+def test_wake_activates_it_again(crew):
+    crew.tell('sleep')
+    assert crew.reaches('REM')
+    assert crew.tell('wake').success
+    assert crew.reaches('AWAKE')
+    assert crew.state('actuator') == 'active'
+
+
+def test_stop_makes_the_agent_safe(crew):
+    assert crew.tell('stop').success
+    assert crew.reaches('SAFE')
+    assert crew.bench.spin_until(lambda: crew.state('actuator') == 'inactive')
+
+
+def test_impossible_transition_is_refused_with_the_ways_there_are(crew):
+    crew.tell('stop')
+    assert crew.reaches('SAFE')
+    answer = crew.tell('sleep')
+    assert not answer.success
+    assert 'AWAKE' in answer.message
+
+
+def test_sleep_after_seconds_awake(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True, sleep_after=0.5)
+    assert crew.reaches('REM')
+
+
+def test_critical_node_that_cannot_be_configured_keeps_the_agent_safe(bench):
+    bench.make(ActuatorNode, low=[1.0])
+    crew = Crew(bench, ['actuator'], autostart=True)
+    bench.spin(1.5)
+    assert crew.phase == 'SAFE'
+    assert crew.manager.failed == {'actuator': 'could not be configured (its log says why)'}
+
+
+def test_the_agent_lives_on_without_an_optional_node(bench):
+    from dylora_ros.nodes.camera import CameraNode
+    bench.make(ActuatorNode)
+    bench.make(CameraNode, device='no such camera')
+    crew = Crew(bench, ['camera', 'actuator'], autostart=True)
+    assert crew.reaches('AWAKE')
+    assert 'camera' in crew.manager.failed
+
+
+def test_lost_node_makes_the_agent_safe_and_its_return_wakes_it(crew, monkeypatch):
+    monitor = next(n for n in crew.bench.nodes if n.NAME == 'monitor')
+    crew.bench.spin(0.5)
+    monkeypatch.setattr(monitor, 'healthy', lambda: False)
+    assert crew.reaches('SAFE', 3.0)
+    assert crew.manager.lost == {'monitor'}
+    monkeypatch.undo()
+    assert crew.reaches('AWAKE')
+    assert crew.state('actuator') == 'active'
+
+
+def test_without_hardware_there_is_a_simulator_to_manage(bench):
+    assert 'simulator' in Crew(bench, ['simulator', 'actuator']).manager._nodes
+
+
+def test_hardware_needs_no_simulator(bench):
+    crew = Crew(bench, ['simulator', 'actuator'], hardware=True)
+    assert crew.manager._nodes == ('actuator',)
+
+
+def test_lost_responses_do_not_hold_the_agent_up(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'])
+    caller, call = crew.manager._caller, crew.manager._caller.call
+
+    async def deaf(client, request, timeout):
+        response = await call(client, request, timeout)
+        if client in crew.manager._change.values():
+            await caller.pause(60.0)       # the node has changed, its answer never comes
+        return response
+
+    caller.call = deaf
+    assert crew.tell('start').success
+    assert crew.reaches('AWAKE', 10.0)
