@@ -181,7 +181,8 @@ def main(arguments: list[str] | None = None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, default=Path('pretrain'))
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
-    parser.add_argument('--cycles', type=int, default=12000, help='of babble, and of the life')
+    parser.add_argument('--cycles', type=int, default=12000, help='of babble')
+    parser.add_argument('--life', type=int, default=8000, help='cycles of the life')
     parser.add_argument('--lives', type=int, default=6, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
@@ -198,9 +199,9 @@ def main(arguments: list[str] | None = None):
     log_path = options.work / 'life.gc'
     network = QNetwork(registry.row_schema(len(world.names), options.work / 'second'))
     network.load_state_dict(weights)
-    agent, log = fresh_agent(senses, log_path, network, options.cycles, world,
+    agent, log = fresh_agent(senses, log_path, network, options.life, world,
                              EXPLORATION, options.seed)
-    errors = live(agent, world, options.cycles, captions, say)
+    errors = live(agent, world, options.life, captions, say)
     say(f'next-input errors: {errors}')
     rows = log.rows(0, log.committed)
     report = fit_q(network, rows, log.schema, options.seed)

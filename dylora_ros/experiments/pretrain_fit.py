@@ -15,7 +15,6 @@ from dylora_ros.experiments.babble import AUDIO_EVERY, VISION_EVERY
 from dylora_ros.experiments.pretrain_states import Heard, Seen, upper_blocks
 from dylora_ros.modalities.specs import EARS
 
-
 NOISE = 0.5           # on what the encoder says of a frame, in its standard deviations
 
 
@@ -163,7 +162,7 @@ def frame_loss(guess: torch.Tensor, data: FrameData, i: np.ndarray, k: int) -> t
     return 100 * error.mean() + (error / (still + 2e-3)).mean()
 
 
-def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1000, 400, 300)):
+def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1000, 400, 200)):
     """One step ahead; then unrolled further and further; then with B of the encoder.
 
     Args:
