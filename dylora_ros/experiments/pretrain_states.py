@@ -8,9 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dylora_ros.experiments.babble import States, VISION_EVERY, windows
+from dylora_ros.experiments.babble import windows
 from dylora_ros.modalities.audio import encode_mel
-from dylora_ros.modalities.specs import EARS
 from dylora_ros.modalities.vision import pixels
 
 FIRST_BLOCK = 4       # of vision's adapted ones; those below never change
@@ -164,20 +163,6 @@ def feel(body, signals: np.ndarray) -> np.ndarray:
     return states_of(body.adapter, inputs)
 
 
-def first_states(senses: dict, data: dict) -> dict[str, States]:
-    """Whiten every sense; return the LR states of the babble and leave the caches unmade."""
-    _, v = see(senses['vision'], data['frames'])
-    heard, a = hear(senses['audio'], data)
-    read(senses['text'], data)
-    b = feel(senses['body'], data['signals'])
-    every = np.arange(len(data['signals']))
-    return {'vision': States(every[::VISION_EVERY], v), 'audio': States(heard.cycles, a),
-            'body': States(every, b)}
-
-
 def _hidden(got):
     return got[0] if isinstance(got, tuple) else got
 
-
-__all__ = ['EARS', 'Heard', 'Seen', 'embed_mel', 'first_states', 'gather', 'hear', 'see',
-           'states_of', 'upper_blocks', 'whiten']
