@@ -40,7 +40,7 @@ from dylora_ros.modalities.specs import ORDER
 from dylora_ros.sim.worlds import make as make_world
 
 EXPLORATION = 0.7     # as the predictor node explores
-Q_STEPS = 2500
+Q_STEPS = 1000, 2000    # on the babble, on the life
 
 
 def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Projector:
@@ -137,7 +137,7 @@ def second(senses: dict, data: dict, caches: dict, options, rng):
         rows, schema = log.rows(0, log.committed), log.schema
         torch.manual_seed(options.seed)
         network = QNetwork(schema)
-        report = fit_q(network, rows, schema, options.seed)
+        report = fit_q(network, rows, schema, Q_STEPS[0], options.seed)
         say(f'q on babble: {report}')
         q = predict_all(network, rows, schema)
         q = {name: np.ascontiguousarray(q[:, schema.slices[name]]).reshape(
@@ -158,10 +158,14 @@ def second(senses: dict, data: dict, caches: dict, options, rng):
     return load_file(str(done))
 
 
-def fit_q(network: QNetwork, rows: np.ndarray, schema, seed: int) -> dict:
+def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
     """Train q for a number of steps, whatever the clock says; return the report."""
-    return train(network, Experience(rows, schema), 1.0, seed, clock=lambda: 0.0, batch=128,
-                 most_steps=Q_STEPS).as_dict()
+    def progress(share, left):
+        if round(share * steps) % 500 == 0:
+            say(f'q {round(share * steps)}/{steps}')
+
+    return train(network, Experience(rows, schema), 1.0, seed, progress, clock=lambda: 0.0,
+                 batch=128, most_steps=steps).as_dict()
 
 
 @torch.inference_mode()
@@ -204,7 +208,7 @@ def main(arguments: list[str] | None = None):
     errors = live(agent, world, options.life, captions, say)
     say(f'next-input errors: {errors}')
     rows = log.rows(0, log.committed)
-    report = fit_q(network, rows, log.schema, options.seed)
+    report = fit_q(network, rows, log.schema, Q_STEPS[1], options.seed)
     say(f'q on life: {report}')
     projector = fit_projector(rows, log.schema, captions, senses['text'].sentences,
                               np.random.default_rng(options.seed + 2))

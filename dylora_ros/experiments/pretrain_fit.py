@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from dylora_ros.experiments.babble import AUDIO_EVERY, VISION_EVERY
 from dylora_ros.experiments.pretrain_states import Heard, Seen, upper_blocks
+from dylora_ros.modalities.audio import upper_layers
 from dylora_ros.modalities.specs import EARS
 
 NOISE = 0.5           # on what the encoder says of a frame, in its standard deviations
@@ -238,12 +239,8 @@ def fit_audio(audio, heard: Heard, data: dict, x: np.ndarray, q: np.ndarray, rng
         i = rng.choice(starts, 12)
         rank = x.shape[2]
         audio.adapter.set_state(now_q[i].reshape(len(i) * EARS, -1, rank), gamma=0.0)
-        h = embedded[i].flatten(0, 1).float()
-        for layer in audio.encoder.layers:
-            got = layer(h, None)
-            h = got[0] if isinstance(got, tuple) else got
-        h = audio.encoder.layer_norm(h)
-        pooled = h[:, -hop // 2:].mean(1).view(len(i), EARS, -1)
+        tokens = upper_layers(audio.encoder, embedded[i].flatten(0, 1).float())
+        pooled = tokens[:, -hop // 2:].mean(1).view(len(i), EARS, -1)
         state = audio.adapter.read_x().reshape(len(i), -1, rank)
         guess = audio.decoder(pooled, heard.means[i], next_q[i], state)
         return 10 * F.mse_loss(guess, heard.means[i + 1][:, :, 1])

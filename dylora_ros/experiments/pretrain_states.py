@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dylora_ros.experiments.babble import windows
-from dylora_ros.modalities.audio import encode_mel
+from dylora_ros.modalities.audio import embed_mel, upper_layers
+from dylora_ros.modalities.specs import EARS
 from dylora_ros.modalities.vision import pixels
 
 FIRST_BLOCK = 4       # of vision's adapted ones; those below never change
@@ -122,29 +122,23 @@ def hear(audio, data: dict, fit: bool = True) -> tuple[Heard, np.ndarray]:
     """Encode all windows without bias; return the caches and x (n, s, r)."""
     hop = audio.hop // 160
     audio.adapter.set_state(None, gamma=0.0)
-    cycles, embedded, pooled, means = [], [], [], []
+    cycles, mels = zip(*windows(audio, data), strict=True)
+    mel = torch.stack(mels)                                    # (n, EARS, MELS, frames)
+    embedded, pooled = [], []
 
-    def run(cycle, mel):
-        cycles.append(cycle)
-        embedded.append(embed_mel(audio.encoder, mel).half())
-        tokens = encode_mel(audio.encoder, mel)
-        pooled.append(tokens[:, -hop // 2:].mean(1)[None])
-        means.append(torch.stack([mel[:, :, -2 * hop:-hop].mean(2), mel[:, :, -hop:].mean(2)],
-                                 1)[None])
+    def run(part):
+        h = embed_mel(audio.encoder, part.flatten(0, 1))
+        embedded.append(h.half())
+        tokens = upper_layers(audio.encoder, h)
+        pooled.append(tokens[:, -hop // 2:].mean(1).unflatten(0, (-1, EARS)))
 
-    inputs = gather(audio.adapter, (lambda c=c, m=m: run(c, m) for c, m in windows(audio, data)))
+    inputs = gather(audio.adapter, [lambda p=p: run(p) for p in mel.split(16)])
+    means = torch.stack([mel[..., -2 * hop:-hop].mean(-1), mel[..., -hop:].mean(-1)], 2)
     if fit:
         whiten(audio.adapter, inputs)
     x = states_of(audio.adapter, inputs)                       # (n * EARS, s / EARS, r)
-    heard = Heard(np.array(cycles), *(torch.cat(v).clone() for v in (embedded, pooled, means)))
+    heard = Heard(np.array(cycles), torch.cat(embedded).clone(), torch.cat(pooled).clone(), means)
     return heard, x.reshape(len(cycles), -1, x.shape[2])
-
-
-def embed_mel(encoder, mel: torch.Tensor) -> torch.Tensor:
-    """Return Whisper's hidden states (b, n, d) before its first layer."""
-    h = F.gelu(encoder.conv1(mel))
-    h = F.gelu(encoder.conv2(h)).transpose(1, 2)
-    return h + encoder.embed_positions.weight[:h.shape[1]]
 
 
 def read(text, data: dict):

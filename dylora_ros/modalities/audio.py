@@ -237,9 +237,18 @@ class Audio(Modality):
 
 def encode_mel(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
     """Run a Whisper encoder on a short log-mel (b, MELS, frames); return tokens (b, n, d)."""
+    return upper_layers(encoder, embed_mel(encoder, mel))
+
+
+def embed_mel(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
+    """Return Whisper's hidden states (b, n, d) before its first layer: no site is below."""
     h = F.gelu(encoder.conv1(mel))
     h = F.gelu(encoder.conv2(h)).transpose(1, 2)
-    h = h + encoder.embed_positions.weight[:h.shape[1]]
+    return h + encoder.embed_positions.weight[:h.shape[1]]
+
+
+def upper_layers(encoder: nn.Module, h: torch.Tensor) -> torch.Tensor:
+    """Run the layers, which are adapted, and the last norm on hidden states (b, n, d)."""
     for layer in encoder.layers:
         out = layer(h, None)
         h = out[0] if isinstance(out, tuple) else out
