@@ -40,7 +40,7 @@ from dylora_ros.modalities.specs import ORDER
 from dylora_ros.sim.worlds import make as make_world
 
 EXPLORATION = 0.7     # as the predictor node explores
-Q_STEPS = 1000, 2000    # on the babble, on the life
+Q_STEPS = 600, 1500    # on the babble, on the life
 
 
 def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Projector:
@@ -161,11 +161,11 @@ def second(senses: dict, data: dict, caches: dict, options, rng):
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
     """Train q for a number of steps, whatever the clock says; return the report."""
     def progress(share, left):
-        if round(share * steps) % 500 == 0:
+        if round(share * steps) % 300 == 0:
             say(f'q {round(share * steps)}/{steps}')
 
     return train(network, Experience(rows, schema), 1.0, seed, progress, clock=lambda: 0.0,
-                 batch=128, most_steps=steps).as_dict()
+                 batch=64, most_steps=steps).as_dict()
 
 
 @torch.inference_mode()
@@ -198,6 +198,7 @@ def main(arguments: list[str] | None = None):
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
     weights = second(senses, data, caches, options, np.random.default_rng(options.seed + 1))
     del caches, data
+    torch.manual_seed(options.seed + 1)
     world = make_world('gaze', 1000 * options.seed + 999)
     captions: list[list[str]] = []
     log_path = options.work / 'life.gc'
