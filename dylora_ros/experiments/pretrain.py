@@ -27,6 +27,7 @@ from dylora_ros.experiments import pretrain_states as states
 from dylora_ros.experiments.babble import babble_in_worlds, log_states, States, VISION_EVERY
 from dylora_ros.experiments.life import fresh_agent, live
 from dylora_ros.experiments.pretrain_fit import (
+    biased_body,
     fit,
     fit_audio,
     fit_body,
@@ -145,8 +146,8 @@ def second(senses: dict, data: dict, caches: dict, options, rng):
         log.close()
         fit_body(senses['body'], data, x['body'], q['body'], EXPLORATION, rng)
         seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))
-        fit_vision(senses['vision'], FrameData(seen, data, x['vision'], q['vision'], x['body']),
-                   rng)
+        told = biased_body(senses['body'], data['signals'], q['body'], EXPLORATION)
+        fit_vision(senses['vision'], FrameData(seen, data, x['vision'], q['vision'], told), rng)
         fit_audio(senses['audio'], heard, data, x['audio'], q['audio'], rng)
         for name, sense in senses.items():
             sense.save(folder / f'{name}.safetensors')

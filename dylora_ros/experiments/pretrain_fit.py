@@ -112,6 +112,16 @@ def fit_body(body, data: dict, x: np.ndarray, q: np.ndarray, noise: float, rng):
     fit([*forward.parameters(), *matrices_b(body.adapter)], foresee, 3000, 1e-3, 'body forward')
 
 
+def biased_body(body, signals: np.ndarray, q: np.ndarray, noise: float) -> np.ndarray:
+    """Return x (n, s, r) of the body as other senses are told it: under q and exploration."""
+    q = torch.from_numpy(q)
+    before = torch.cat([torch.zeros_like(q[:1]), q[:-1] + noise * torch.randn_like(q[1:])])
+    with torch.inference_mode():
+        body.adapter.set_state(before, gamma=0.0)
+        body.encoder(torch.from_numpy(signals))
+        return body.adapter.read_x().numpy()
+
+
 def _steps(data: dict):
     """Return (signal, command given then, next signal) of all consecutive cycles."""
     same = np.flatnonzero(np.diff(data['life']) == 0)
