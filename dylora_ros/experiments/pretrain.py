@@ -122,41 +122,62 @@ def first(senses: dict, data: dict, folder: Path, rng) -> dict[str, torch.Tensor
     return load_file(str(done))
 
 
-def second(senses: dict, data: dict, caches: dict, options, rng):
-    """Steps 3 and 4; return q's weights."""
-    folder = options.work / 'second'
-    done = folder / 'q.safetensors'
+def first_q(data: dict, caches: dict, options) -> tuple[dict, dict[str, np.ndarray]]:
+    """Step 3: q on the LR states of the babble; return its weights and its predictions."""
+    done = options.work / 'first' / 'q.safetensors'
+    schema = registry.row_schema(data['commands'].shape[1], options.work / 'first')
     if not done.exists():
-        folder.mkdir(exist_ok=True)
         every = np.arange(len(data['signals']))
-        x = {name: caches[f'{name}.x'].numpy() for name in ('vision', 'audio', 'body')}
-        heard = states.Heard(caches['heard.cycles'].numpy(),
-                             *(caches[f'heard.{k}'] for k in ('embedded', 'pooled', 'means')))
-        log = log_states({'vision': States(every[::VISION_EVERY], x['vision']),
-                          'audio': States(heard.cycles, x['audio']),
-                          'body': States(every, x['body'])}, data, options.work / 'first')
-        rows, schema = log.rows(0, log.committed), log.schema
+        log = log_states({
+            'vision': States(every[::VISION_EVERY], caches['vision.x'].numpy()),
+            'audio': States(caches['heard.cycles'].numpy(), caches['audio.x'].numpy()),
+            'body': States(every, caches['body.x'].numpy())}, data, options.work / 'first')
+        rows = log.rows(0, log.committed)
         torch.manual_seed(options.seed)
         network = QNetwork(schema)
         report = fit_q(network, rows, schema, Q_STEPS[0], options.seed)
         say(f'q on babble: {report}')
-        q = predict_all(network, rows, schema)
-        q = {name: np.ascontiguousarray(q[:, schema.slices[name]]).reshape(
-            len(q), *schema.modalities[name]) for name in x}
+        q = torch.from_numpy(predict_all(network, rows, schema))
         log.close()
-        fit_body(senses['body'], data, x['body'], q['body'], EXPLORATION, rng)
-        seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))
-        told = biased_body(senses['body'], data['signals'], q['body'], EXPLORATION)
-        fit_vision(senses['vision'], FrameData(seen, data, x['vision'], q['vision'], told), rng)
-        fit_audio(senses['audio'], heard, data, x['audio'], q['audio'], rng)
-        for name, sense in senses.items():
-            sense.save(folder / f'{name}.safetensors')
         part = done.with_suffix('.part')
-        save_file(network.state_dict(), str(part))
+        save_file({**network.state_dict(), 'predicted': q}, str(part))
         part.replace(done)
-    for name, sense in senses.items():
-        sense.load(folder / f'{name}.safetensors')
-    return load_file(str(done))
+    weights = load_file(str(done))
+    q = weights.pop('predicted').numpy()
+    return weights, {name: np.ascontiguousarray(q[:, schema.slices[name]]).reshape(
+        len(q), *schema.modalities[name]) for name in ('vision', 'audio', 'body')}
+
+
+def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
+    """Step 4, a sense at a time."""
+    folder = options.work / 'second'
+    folder.mkdir(exist_ok=True)
+
+    def fit_body_models(body, rng):
+        fit_body(body, data, caches['body.x'].numpy(), q['body'], EXPLORATION, rng)
+
+    def fit_sight(vision, rng):
+        told = biased_body(senses['body'], data['signals'], q['body'], EXPLORATION)
+        seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))
+        fit_vision(vision, FrameData(seen, data, caches['vision.x'].numpy(), q['vision'], told),
+                   rng)
+
+    def fit_hearing(audio, rng):
+        heard = states.Heard(caches['heard.cycles'].numpy(),
+                             *(caches[f'heard.{k}'] for k in ('embedded', 'pooled', 'means')))
+        fit_audio(audio, heard, data, caches['audio.x'].numpy(), q['audio'], rng)
+
+    steps = {'body': fit_body_models, 'vision': fit_sight, 'audio': fit_hearing,
+             'text': lambda text, rng: None}          # no decoder
+    for i, (name, step) in enumerate(steps.items()):
+        path = folder / f'{name}.safetensors'
+        if not path.exists():
+            torch.manual_seed(options.seed + i)
+            step(senses[name], np.random.default_rng(options.seed + i))
+            part = path.with_suffix('.part')
+            senses[name].save(part)
+            part.replace(path)
+        senses[name].load(path)
 
 
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
@@ -197,8 +218,9 @@ def main(arguments: list[str] | None = None):
     data = recorded(options)
     senses = {name: registry.make(name, weights=None) for name in ORDER}
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
-    weights = second(senses, data, caches, options, np.random.default_rng(options.seed + 1))
-    del caches, data
+    weights, q = first_q(data, caches, options)
+    decoders(senses, data, caches, q, options)
+    del caches, data, q
     torch.manual_seed(options.seed + 1)
     world = make_world('gaze', 1000 * options.seed + 999)
     captions: list[list[str]] = []
