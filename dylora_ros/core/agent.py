@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Sense(Protocol):
     """What the agent needs of a modality (see ``modalities.base.Modality``)."""
 
-    def bias(self, q: np.ndarray): ...
+    def bias(self, q: np.ndarray, body: np.ndarray | None = None): ...
     def observe(self, signal): ...
 
 
@@ -65,10 +65,10 @@ class Agent:
         row = self.composer.compose(stamp)
         prediction = self.predictor.observe(row)
         q = act_on(prediction.q, self.log.schema, self.exploration)
-        for name, sense in self.senses.items():
-            sense.bias(split(q, self.log.schema, name))
+        bias_all(self.senses, q, row, self.log.schema)
         wanted = self.senses['body'].act(split(q, self.log.schema, 'body'))
         command = self.guard.command(wanted)
+        self.senses['body'].acted(self.guard.normalise(command))
         finish(row, q, prediction, command=self.guard.normalise(command), reward=reward,
                reward_stamp=stamp, phase=Phase.AWAKE, flags=FLAG_BOOT if self._boot else 0)
         self._boot = False
@@ -80,6 +80,14 @@ def split(composite: np.ndarray, schema, name: str) -> np.ndarray:
     """Return one modality's part (sites, rank) of a composite (w,)."""
     return np.ascontiguousarray(
         composite[schema.slices[name]].reshape(schema.modalities[name]), np.float32)
+
+
+def bias_all(senses: Mapping[str, Sense], q: np.ndarray, row: np.ndarray, schema):
+    """Give every sense its part of q (w,) and the body's state in the row that q answers."""
+    felt = row['mask'] >> list(schema.modalities).index('body') & 1
+    body = split(row['x'], schema, 'body') if felt else None
+    for name, sense in senses.items():
+        sense.bias(split(q, schema, name), body)
 
 
 def act_on(q: np.ndarray, schema, exploration: Exploration) -> np.ndarray:

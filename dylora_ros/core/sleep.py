@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dylora_ros.core.agent import finish, split
+from dylora_ros.core.agent import bias_all, finish, split
 from dylora_ros.core.context import (
     FLAG_BOOT,
     FLAG_DREAM,
@@ -283,7 +283,7 @@ class Dreamer:
     """REM: decoders feed encoders, the global context fills with flagged rows.
 
     Each episode starts from a remembered moment; from there on every next input is the senses'
-    own prediction, under the bias that q reads from the real log.
+    own prediction, under the bias that q reads from the real log, given the dreamt command.
 
     Args:
         senses: the modalities that can dream.
@@ -292,12 +292,13 @@ class Dreamer:
         emit: takes each dreamt row (schema dtype).
         period: seconds a cycle.
         every: modality -> cycles between its inputs.
-        remember: puts the senses into a remembered moment; called before each episode.
+        remember: puts the senses into a remembered moment and returns their LR states there
+            (sites, rank) by name; called before each episode.
     """
 
     def __init__(self, senses: dict, log: GlobalContext, predictor: Predictor,
                  emit: Callable[[np.ndarray], None], period: float, every: dict[str, int],
-                 remember: Callable[[], None]):
+                 remember: Callable[[], dict[str, np.ndarray]]):
         self.remember = remember
         self.senses, self.log, self.predictor = senses, log, predictor
         self.emit, self.period, self.every = emit, period, every
@@ -311,15 +312,17 @@ class Dreamer:
         stamp = int(self.log.rows(self.log.committed - 1, self.log.committed)['stamp'][0])
         while clock() - start < seconds and (most is None or report.cycles < most):
             report.episodes += 1
-            self.remember()
+            moment = self.remember()
             stamp += int(1e9)                     # episodes are not consecutive
             composer = Composer(self.log.schema)
+            for name, x in moment.items():
+                composer.put(name, x, stamp + int(self.period * 1e9))
             for i in range(episode):
                 spent = clock() - start
                 if spent >= seconds or (most is not None and report.cycles >= most):
                     break
                 stamp += int(self.period * 1e9)
-                row = self._cycle(composer, stamp, i)
+                row = self.cycle(composer, stamp, i)
                 sane = float(np.abs(row['x'].astype(np.float32)).max()) < 20.0
                 if not sane:
                     row['flags'] |= FLAG_REJECTED
@@ -332,17 +335,18 @@ class Dreamer:
         progress(1.0, 0.0)
         return report
 
-    def _cycle(self, composer: Composer, stamp: int, i: int) -> np.ndarray:
+    def cycle(self, composer: Composer, stamp: int, i: int) -> np.ndarray:
+        """Dream one cycle, the ``i``-th of an episode (its first is the remembered moment)."""
         schema = self.log.schema
         for name, sense in self.senses.items():
-            if i % self.every[name] == 0 and sense.expected is not None:
+            if i and i % self.every[name] == 0 and sense.expected is not None:
                 composer.put(name, sense.dream().x, stamp)
         row = composer.compose(stamp)
         prediction = self.predictor.observe(row)
         q = np.clip(prediction.q, -8, 8).astype(np.float32)
-        for name, sense in self.senses.items():
-            sense.bias(split(q, schema, name))
+        bias_all(self.senses, q, row, schema)
         command = self.senses['body'].act(split(q, schema, 'body'))
+        self.senses['body'].acted(command)
         finish(row, q, prediction, command, prediction.reward, stamp, Phase.REM,
                FLAG_DREAM | (FLAG_BOOT if i == 0 else 0))
         return row

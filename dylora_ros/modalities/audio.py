@@ -172,7 +172,8 @@ class Audio(Modality):
         self._hann = torch.hann_window(N_FFT)
         self.hop = round(RATE / rate)                       # samples a step
         self._frames = int(WINDOW * RATE / HOP)
-        self._sound = np.zeros((EARS, int(WINDOW * RATE)), np.float32)
+        self.samples = int(WINDOW * RATE)                   # of local context
+        self._sound = np.zeros((EARS, self.samples), np.float32)
 
     def log_mel(self, sound: torch.Tensor) -> torch.Tensor:
         """Return Whisper's log-mel, (ears, MELS, frames), of sound (ears, samples).
@@ -186,8 +187,8 @@ class Audio(Modality):
 
     @torch.inference_mode()
     def _encode(self, signal: np.ndarray) -> np.ndarray:
-        length = self._sound.shape[1]
-        self._sound = np.concatenate([self._sound, signal.astype(np.float32)], 1)[:, -length:]
+        self._sound = np.concatenate([self._sound, signal.astype(np.float32)], 1)[
+            :, -self.samples:]
         mel = self.log_mel(torch.from_numpy(self._sound))
         return self._encode_mel(mel)
 
@@ -208,6 +209,11 @@ class Audio(Modality):
         q = torch.from_numpy(self._q)[None]
         return self.decoder(self._pooled, self._means, q, self._x)[0].numpy()
 
+    @property
+    def present(self) -> np.ndarray:
+        """Spectrum of the newest hop, (EARS, MELS)."""
+        return self._means[0, :, 1].numpy()
+
     def target(self, signal: np.ndarray) -> np.ndarray:
         sound = np.concatenate([self._sound[:, -N_FFT:], signal], 1)
         mel = self.log_mel(torch.from_numpy(sound))[:, :, -(signal.shape[1] // HOP):]
@@ -220,20 +226,29 @@ class Audio(Modality):
     @torch.inference_mode()
     def dream(self) -> Percept:
         """Continue the spectrum by the predicted one; there is no wave in a dream."""
-        if self._expected is None:
+        if self.expected is None:
             raise RuntimeError('audio has nothing to dream from')
         hop = self.hop // HOP
-        new = torch.from_numpy(self._expected)[:, :, None].expand(-1, -1, hop)
+        new = torch.from_numpy(self.expected)[:, :, None].expand(-1, -1, hop)
         x = self._encode_mel(torch.cat([self._mel, new], 2)[:, :, -self._frames:])
-        self._expected = self._decode()
+        self._expected = None
         return Percept(x, None, None)
 
 
 def encode_mel(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
     """Run a Whisper encoder on a short log-mel (b, MELS, frames); return tokens (b, n, d)."""
+    return upper_layers(encoder, embed_mel(encoder, mel))
+
+
+def embed_mel(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
+    """Return Whisper's hidden states (b, n, d) before its first layer: no site is below."""
     h = F.gelu(encoder.conv1(mel))
     h = F.gelu(encoder.conv2(h)).transpose(1, 2)
-    h = h + encoder.embed_positions.weight[:h.shape[1]]
+    return h + encoder.embed_positions.weight[:h.shape[1]]
+
+
+def upper_layers(encoder: nn.Module, h: torch.Tensor) -> torch.Tensor:
+    """Run the layers, which are adapted, and the last norm on hidden states (b, n, d)."""
     for layer in encoder.layers:
         out = layer(h, None)
         h = out[0] if isinstance(out, tuple) else out

@@ -60,10 +60,16 @@ class Modality(ABC):
     def __init__(self):
         self._surprise = Surprise()
         self._expected: np.ndarray | None = None
+        self._expecting = False
         self._q = np.zeros((self.spec.sites, self.spec.rank), np.float32)
 
-    def bias(self, q: np.ndarray):
-        """Set the predicted LR state (sites, rank) for the next passes.
+    def bias(self, q: np.ndarray, body: np.ndarray | None = None):
+        """Set the predicted LR state for the next passes, decoding and encoding.
+
+        Args:
+            q: (sites, rank) of this modality.
+            body: the body's newest LR state (its sites, rank): senses that the body moves can
+                tell its motion from the world's. None: it is not known.
 
         Raises:
             SignalError: wrong shape or NaN.
@@ -71,32 +77,39 @@ class Modality(ABC):
         """
         q = check(q, (self.spec.sites, self.spec.rank), f'{self.spec.name}/q')
         self._q = np.array(q, np.float32)       # a copy: the caller may reuse its array
+        self._expected = None
 
     def observe(self, signal: np.ndarray) -> Percept:
-        """Take a signal in: LR state, and surprise against the last expectation.
+        """Take a signal in: LR state, and surprise against what was expected until now.
 
         Raises:
             SignalError: wrong shape or NaN; the modality's state is unchanged.
 
         """
         signal = check(signal, self.spec.signal, self.spec.name)
-        target = self.target(signal)
+        expected = self.expected
         error = surprise = None
-        if self._expected is not None:
-            error = float(np.mean((target - self._expected) ** 2))
+        if expected is not None:
+            error = float(np.mean((self.target(signal) - expected) ** 2))
             surprise = self._surprise(error)
         x = self._encode(signal)
-        self._expected = self._decode() if self.spec.decodes else None
+        self._expected, self._expecting = None, self.spec.decodes
         return Percept(x, error, surprise)
 
     @property
     def expected(self) -> np.ndarray | None:
-        """Prediction of the next input, in the decoder's own space."""
+        """Prediction of the next input, in the decoder's own space.
+
+        It is formed when it is asked for, from the local context and the newest bias: q says
+        more of the next input the nearer that is (a frame is several cycles away).
+        """
+        if self._expected is None and self._expecting:
+            self._expected = self._decode()
         return self._expected
 
     def forget_expectation(self):
         """Drop the prediction, as after a pause: what comes next is no surprise."""
-        self._expected = None
+        self._expected, self._expecting = None, False
 
     def save(self, path: str | Path):
         """Write the low-rank weights and the decoder as safetensors, with their schema."""
@@ -135,9 +148,10 @@ class Modality(ABC):
         """Return what a dream needs to start from here (arrays by name)."""
         return {}
 
-    def resume(self, context: dict[str, np.ndarray]):
+    def resume(self, context: dict[str, np.ndarray]) -> Percept:
         """Perceive a remembered local context anew (see :meth:`local_context`)."""
-        self.observe(context['signal'])
+        self.forget_expectation()
+        return self.observe(context['signal'])
 
     @abstractmethod
     def _encode(self, signal: np.ndarray) -> np.ndarray:
@@ -145,6 +159,11 @@ class Modality(ABC):
 
     def _decode(self) -> np.ndarray:
         """Predict the next input from the local context and the bias."""
+        raise NotImplementedError(f'{self.spec.name} does not decode')
+
+    @property
+    def present(self) -> np.ndarray:
+        """The newest input, real or dreamt, in the decoder's space (see :meth:`target`)."""
         raise NotImplementedError(f'{self.spec.name} does not decode')
 
     def target(self, signal: np.ndarray) -> np.ndarray:
@@ -158,9 +177,11 @@ class Modality(ABC):
             RuntimeError: nothing is expected yet.
 
         """
-        if self._expected is None:
+        if self.expected is None:
             raise RuntimeError(f'{self.spec.name} has nothing to dream from')
-        return self.observe(self._as_signal(self._expected))
+        x = self._encode(self._as_signal(self.expected))
+        self._expected = None
+        return Percept(x, None, None)
 
     def _as_signal(self, expected: np.ndarray) -> np.ndarray:
         return expected

@@ -1,9 +1,10 @@
 """The body: joints and the last command in, commands out.
 
 Its small models are learned once by motor babbling and then frozen, like the foundation models
-of the other senses: an encoder (whose adapted layers give the LR state), a forward model (what
-the joints will be: its error is the body's surprise) and an inverse model, the decoder that
-turns the *predicted* LR state of the body into the command that brings it about.
+of the other senses: an encoder (whose adapted layers give the LR state), an inverse model, the
+decoder that turns the *predicted* LR state of the body into the command that brings it about, and
+a forward model: what the joints will be once that command is given. Its error is the body's
+surprise.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality
+from dylora_ros.modalities.base import check, Modality
 from dylora_ros.modalities.specs import body_spec
 
 SITES = r'^layers\.[0-3]$'
@@ -29,11 +30,43 @@ class BodyEncoder(nn.Module):
                                                                     strict=False))
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """Predict the change of the signal until the next cycle, (b, signal)."""
+        """Predict the change of the signal until the next cycle, whatever the command."""
         h = signal
         for layer in self.layers[:-1]:
             h = torch.tanh(layer(h))
         return self.layers[-1](h)
+
+
+class BodyForward(nn.Module):
+    """Forward model: the next signal, given the command that was just decided.
+
+    Joints are nearly linear in state and command; a small network adds the rest, under the bias
+    of the LR state.
+    """
+
+    def __init__(self, signal: int, joints: int, sites: int, rank: int):
+        super().__init__()
+        self.joints = joints
+        self.straight = nn.Linear(signal + joints, signal)
+        self.inside = nn.Linear(2 * signal + joints, 64)
+        self.bias = nn.Linear(sites * rank, 64)
+        self.out = nn.Linear(64, signal)
+        for layer in (self.straight, self.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        # what the body was ever seen to do: no dream leaves it
+        self.register_buffer('low', torch.full((signal,), -torch.inf))
+        self.register_buffer('high', torch.full((signal,), torch.inf))
+
+    def forward(self, signal: torch.Tensor, change: torch.Tensor, command: torch.Tensor,
+                q: torch.Tensor) -> torch.Tensor:
+        """Predict (b, signal) from signal, the encoder's change, the command (b, j) and q."""
+        driven = torch.cat([signal, command], 1)
+        h = F.gelu(self.inside(torch.cat([driven, change], 1)) + self.bias(q.flatten(1)))
+        after = signal + self.straight(driven) + self.out(h)
+        j = self.joints
+        after = torch.cat([after[:, :2 * j], command, after[:, 3 * j:]], 1)
+        return torch.minimum(torch.maximum(after, self.low), self.high)
 
 
 class BodyDecoder(nn.Module):
@@ -62,7 +95,7 @@ class Body(Modality):
         rank: r.
     """
 
-    owned = ('encoder', 'decoder')
+    owned = ('encoder', 'decoder', 'forward_model')
 
     def __init__(self, joints: int, rate: float = 25.0, rank: int = 4):
         self.spec = body_spec(joints, rate, rank)
@@ -72,18 +105,42 @@ class Body(Modality):
         self.encoder = BodyEncoder(width, width).requires_grad_(False)
         self.adapter: Adapter = inject(self.encoder, SITES, rank, name=f'body:{joints}')
         self.decoder = BodyDecoder(width, joints, self.spec.sites, rank).requires_grad_(False)
+        self.forward_model = BodyForward(width, joints, self.spec.sites,
+                                         rank).requires_grad_(False)
         self._signal = torch.zeros(1, width)
+        self._command = torch.zeros(1, joints)
 
     @torch.inference_mode()
     def _encode(self, signal: np.ndarray) -> np.ndarray:
         self._signal = torch.from_numpy(np.asarray(signal, np.float32))[None]
+        self._command = self._signal[:, 2 * self.joints:3 * self.joints]   # until told otherwise
         self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
         self._change = self.encoder(self._signal)
         return self.adapter.read_x()[0].numpy()
 
     @torch.inference_mode()
     def _decode(self) -> np.ndarray:
-        return (self._signal + self._change)[0].numpy()
+        return self.forward_model(self._signal, self._change, self._command,
+                                  torch.from_numpy(self._q)[None])[0].numpy()
+
+    def acted(self, command: np.ndarray):
+        """Take note of the command really applied: the expectation is of what follows from it.
+
+        Args:
+            command: (joints,) in -1 .. 1 of each joint's range, as in the signal.
+
+        Raises:
+            SignalError: wrong shape or NaN.
+
+        """
+        command = check(command, (self.joints,), 'body/command')
+        self._command = torch.from_numpy(np.array(command, np.float32))[None]
+        self._expected = None
+
+    @property
+    def present(self) -> np.ndarray:
+        """The last signal."""
+        return self._signal[0].numpy()
 
     def local_context(self) -> dict[str, np.ndarray]:
         """Return the last signal."""

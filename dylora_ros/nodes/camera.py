@@ -25,7 +25,7 @@ class CameraNode(SenseNode):
               'hub:ID or file:FOLDER (DINOv2-shaped, width 384).'),
         WEIGHTS, MEMORY)
     PUBLISHES = ('vision/x', 'surprise/vision', 'vision/expected')
-    SUBSCRIBES = ('camera/image_raw', 'vision/q', 'phase')
+    SUBSCRIBES = ('camera/image_raw', 'vision/q', 'body/x', 'phase')
 
     def modality_options(self):
         """Source and rate."""
@@ -41,6 +41,7 @@ class CameraNode(SenseNode):
     def start(self):
         """Listen, or read the device in a thread."""
         super().start()
+        self.listen('body/x', self.feel)
         self._period = int(1e9 / self.values['rate'])
         self._next = 0
         if self.values['device']:

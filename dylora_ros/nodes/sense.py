@@ -38,7 +38,7 @@ class SenseNode(AgentNode):
     def start(self):
         """Start the worker; listen to the predicted LR state."""
         self.modality.forget_expectation()
-        self._q = None
+        self._q = self._body = None
         self._worker = Worker(self._perceive, self._failed)
         self.follow_phase()
         self.listen(f'{self.MODALITY}/q', self._on_q)
@@ -69,10 +69,14 @@ class SenseNode(AgentNode):
     def _on_q(self, message):
         self._q = messages.tensor(message)
 
+    def feel(self, message):
+        """Take the body's LR state: what the sense's own motion is."""
+        self._body = messages.tensor(message)
+
     def _perceive(self, item):
         signal, stamp = item
         if self._q is not None:
-            self.modality.bias(self._q)
+            self.modality.bias(self._q, self._body)
         percept = self.modality.observe(signal)
         name = self.MODALITY
         if percept.surprise is not None:

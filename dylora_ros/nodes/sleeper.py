@@ -127,15 +127,16 @@ def _dream(options: dict, pipe) -> dict:
             pipe.send(('image', (frame * 255).astype(np.uint8)))
 
     def remember():
-        """Put every sense into one remembered moment."""
+        """Put every sense into one remembered moment; return its LR states."""
         common = sorted(set.intersection(*(set(m) for m in moments.values())))
         pick = common[rng.integers(len(common))] if common else None
+        states = {}
         for name, sense in senses.items():
             sense.forget_expectation()
-            if pick is not None:
-                sense.resume(moments[name][pick])
-            elif moments[name]:
-                sense.resume(moments[name][max(moments[name])])
+            if moments[name]:
+                moment = max(moments[name]) if pick is None else pick
+                states[name] = sense.resume(moments[name][moment]).x
+        return states
 
     dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every, remember)
     report = dreamer.run(options['REM'], progress=lambda share, left: pipe.send(

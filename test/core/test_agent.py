@@ -26,10 +26,14 @@ class SmallSense:
 
     def __init__(self, shape, seed):
         self.weight = np.random.default_rng(seed).standard_normal((*shape, 3))
-        self.biases = []
+        self.biases, self.bodies, self.commands = [], [], []
 
-    def bias(self, q):
+    def bias(self, q, body=None):
         self.biases.append(q)
+        self.bodies.append(body)
+
+    def acted(self, command):
+        self.commands.append(command)
 
     def observe(self, signal):
         return Seen((self.weight @ signal).astype(np.float32))
@@ -105,6 +109,27 @@ def test_the_stored_q_is_what_biased_the_senses(born, small_schema):
     for name, sense in agent.senses.items():
         stored = rows['q'][:, small_schema.slices[name]].reshape(20, *sense.biases[0].shape)
         np.testing.assert_allclose(np.stack(sense.biases), stored, atol=5e-3)
+
+
+def test_every_sense_is_told_the_state_of_the_body(born, small_schema):
+    agent = born()
+    _, rows = live(agent)
+    stored = rows['x'][:, small_schema.slices['body']].reshape(20, 2, 2)
+    for sense in agent.senses.values():
+        np.testing.assert_allclose(np.stack(sense.bodies), stored, atol=2e-3)
+
+
+def test_nobody_is_told_of_a_body_that_is_not_felt(born):
+    agent = born()
+    agent.step(PERIOD, {'vision': np.ones(3)})
+    assert agent.senses['vision'].bodies == [None]
+
+
+def test_the_body_is_told_the_command_really_applied(born):
+    agent = born(scale=4.0)
+    _, rows = live(agent)
+    np.testing.assert_allclose(np.stack(agent.senses['body'].commands), rows['action'],
+                               atol=1e-3)
 
 
 def test_x_holds_the_newest_state_of_every_sense(born, small_schema):

@@ -201,13 +201,17 @@ class DreamSense:
     def __init__(self, shape, size=0.5):
         self.shape, self.size = shape, size
         self.expected = np.zeros(1)
-        self.biased = []
+        self.biased, self.commands, self.dreams = [], [], 0
 
     def dream(self):
+        self.dreams += 1
         return Seen(np.full(self.shape, self.size, np.float32))
 
-    def bias(self, q):
-        self.biased.append(q)
+    def bias(self, q, body=None):
+        self.biased.append((q, body))
+
+    def acted(self, command):
+        self.commands.append(command)
 
     def act(self, q):
         return np.array([0.25, -0.25], np.float32)
@@ -225,11 +229,18 @@ def dream(log, small_schema):
     """Return a function that dreams over a log of one waking row: report, rows, recalls."""
     log.append(stamp=5 * PERIOD, phase=Phase.AWAKE)
 
-    def run(size=0.5, seconds=1e9, clock=lambda: 0.0, **options):
+    def run(size=0.5, seconds=1e9, moment=0.1, clock=lambda: 0.0, **options):
         senses = {n: DreamSense(s, size) for n, s in small_schema.modalities.items()}
         rows, recalled = [], []
+
+        def remember():
+            recalled.append(len(rows))
+            return {n: np.full(s, moment, np.float32)
+                    for n, s in small_schema.modalities.items()}
+
         dreamer = Dreamer(senses, log, Still(), rows.append, 0.04,
-                          {'vision': 4, 'body': 1}, lambda: recalled.append(len(rows)))
+                          {'vision': 4, 'body': 1}, remember)
+        run.senses = senses
         return dreamer.run(seconds, clock=clock, **options), np.array(rows), recalled
     return run
 
@@ -255,6 +266,31 @@ def test_every_episode_starts_from_a_remembered_moment(dream):
     assert np.flatnonzero(rows['flags'] & FLAG_BOOT).tolist() == recalled
 
 
+def test_an_episode_begins_with_the_state_of_its_moment(dream):
+    _, rows, _ = dream(most=12, episode=6)
+    np.testing.assert_allclose(rows['x'][[0, 6]], 0.1, atol=1e-4)
+    np.testing.assert_allclose(rows['x'][[4, 10]], 0.5)
+
+
+def test_the_dreamt_body_is_told_its_command_and_the_senses_its_state(dream):
+    _, rows, _ = dream(most=5)
+    body, vision = dream.senses['body'], dream.senses['vision']
+    np.testing.assert_allclose(body.commands, rows['action'])
+    told = np.stack([b.ravel() for _, b in vision.biased])
+    np.testing.assert_allclose(told, rows['x'][:, -4:], atol=1e-4)
+
+
+def test_a_sense_without_a_moment_is_masked(log, small_schema):
+    senses = {n: DreamSense(s) for n, s in small_schema.modalities.items()}
+    senses['vision'].expected = None
+    log.append(stamp=5 * PERIOD, phase=Phase.AWAKE)
+    rows = []
+    dreamer = Dreamer(senses, log, Still(), rows.append, 0.04, {'vision': 4, 'body': 1},
+                      lambda: {'body': np.zeros((2, 2), np.float32)})
+    dreamer.run(1e9, clock=lambda: 0.0, most=6)
+    assert {int(r['mask']) for r in rows} == {0b10}
+
+
 def test_episodes_are_apart_in_time_and_cycles_are_not(dream):
     _, rows, _ = dream(most=30, episode=10)
     step = np.diff(rows['stamp'])
@@ -276,10 +312,10 @@ def test_slow_senses_dream_at_their_own_rate(dream):
 
 
 def test_an_insane_row_is_rejected_and_ends_its_episode(dream):
-    report, rows, recalled = dream(size=25.0, most=4, episode=10)
-    assert report.rejected == report.episodes == 4
-    assert (rows['flags'] & FLAG_REJECTED).all()
-    assert recalled == [0, 1, 2, 3]
+    report, rows, recalled = dream(size=25.0, most=4, episode=10)    # insane from its 2nd cycle
+    assert report.rejected == report.episodes == 2
+    assert ((rows['flags'] & FLAG_REJECTED) != 0).tolist() == [False, True, False, True]
+    assert recalled == [0, 2]
 
 
 def test_sane_rows_are_not_rejected(dream):

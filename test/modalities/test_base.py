@@ -96,7 +96,23 @@ def test_a_dream_observes_what_was_expected():
     sense.observe(np.array([1.0, 2.0, 3.0]))
     percept = sense.dream()
     np.testing.assert_array_equal(sense.seen[1], [1, 2, 3])
-    assert percept.error == 0
+    assert percept.surprise is None, 'a dream is no evidence of how wrong predictions are'
+
+
+class Biased(Echo):
+    """It expects what it saw plus the sum of its bias."""
+
+    def _decode(self):
+        return self.seen[-1] + self._q.sum()
+
+
+def test_the_expectation_follows_the_newest_bias():
+    sense = Biased()
+    sense.observe(np.zeros(3))
+    np.testing.assert_array_equal(sense.expected, [0, 0, 0])
+    sense.bias(np.full((2, 2), 0.5))
+    np.testing.assert_array_equal(sense.expected, [2, 2, 2])
+    assert sense.observe(np.full(3, 2.0)).error == 0
 
 
 def test_nothing_to_dream_from_is_an_error():

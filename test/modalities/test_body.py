@@ -127,16 +127,46 @@ def babbled():
     return babble()
 
 
-def test_the_shipped_forward_model_knows_where_the_joints_go(grown, babbled):
-    """Against "nothing changes"; velocity and command follow what is not decided yet."""
+def test_the_shipped_forward_model_knows_what_a_command_does(grown, babbled):
+    """Against "nothing changes", position and velocity by themselves."""
     grown.forget_expectation()
     predicted, unchanged = [], []
-    signals = babbled[0]
-    for now, after in zip(signals, signals[1:], strict=False):
+    for now, command, after in zip(babbled[0], babbled[1], babbled[0][1:], strict=False):
         grown.observe(now)
-        predicted.append((grown.expected - after)[:2])
-        unchanged.append((now - after)[:2])
-    assert np.square(predicted).mean() < 0.3 * np.square(unchanged).mean()
+        grown.acted(command)
+        predicted.append(grown.expected - after)
+        unchanged.append(now - after)
+    ratio = np.square(predicted).mean(0) / np.maximum(np.square(unchanged).mean(0), 1e-12)
+    assert (ratio[:4] < 0.3).all()
+    assert np.square(predicted).mean() < 0.2 * np.square(unchanged).mean()
+
+
+def test_the_expectation_follows_the_command(grown):
+    grown.observe(np.zeros(7, np.float32))
+    grown.acted(np.array([0.4, -0.4]))
+    first = grown.expected
+    grown.acted(np.array([-0.4, 0.4]))
+    second = grown.expected
+    assert first[2] > 0.1 > -0.1 > second[2]
+    np.testing.assert_allclose(second[4:6], [-0.4, 0.4], atol=1e-6)
+
+
+def test_a_bad_command_is_refused_and_the_expectation_stays(grown):
+    grown.observe(SIGNAL)
+    expected = grown.expected
+    for bad in (np.zeros(3), np.array([np.nan, 0.0])):
+        with pytest.raises(SignalError, match='body/command'):
+            grown.acted(bad)
+    np.testing.assert_array_equal(grown.expected, expected)
+
+
+def test_no_dream_leaves_what_the_body_was_seen_to_do(grown):
+    grown.observe(SIGNAL)
+    for _ in range(100):
+        grown.acted(np.ones(2))
+        grown.dream()
+    assert (np.abs(grown.present[:2]) < 3.2).all()
+    assert (np.abs(grown.present[2:4]) < 4.0).all()
 
 
 def test_the_shipped_inverse_model_finds_the_command(grown, babbled):

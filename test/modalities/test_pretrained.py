@@ -272,6 +272,67 @@ def test_the_shipped_audio_decoder_beats_nothing_changes(get):
     assert np.mean(predicted) < 0.85 * np.mean(unchanged)
 
 
+@pytest.fixture(scope='module')
+def foresight(loaded, tmp_path_factory):
+    """Return how well the shipped agent foresees its inputs in a world it has not seen."""
+    from dylora_ros.core.predictor import QNetwork
+    from dylora_ros.experiments.life import fresh_agent, live
+    from dylora_ros.sim.worlds import make
+    senses = {n: loaded(n) for n in PACKAGES} | {'body': registry.make('body', 2)}
+    q = QNetwork.load(registry.SHIPPED / 'q.safetensors', registry.row_schema(2))
+    world = make('gaze', 51)
+    agent, log = fresh_agent(senses, tmp_path_factory.mktemp('life') / 'life.gc', q, 240, world,
+                             0.7, 51)
+    with log:
+        return live(agent, world, 240, [])
+
+
+@pytest.mark.parametrize('name', ['vision', 'audio', 'body'])
+def test_shipped_senses_foresee_better_than_nothing_changes(foresight, name):
+    assert foresight[name]['unchanged'] > 1e-4
+    assert foresight[name]['ratio'] < 0.7
+
+
+def test_a_still_eye_is_never_worse_than_nothing_changes(get):
+    """The head stands, only the toys move: the hard case for a decoder of turning views."""
+    from dylora_ros.sim.worlds import make
+    sense, body, world = get('vision'), registry.make('body', 2), make('gaze', 52)
+    errors, x, last = [], None, None
+    for _ in range(60):
+        frame, state = world.render(), world.joints()
+        felt = body.observe(body_signal(state.position, state.velocity, np.zeros(2))).x
+        if last is not None:
+            target = sense.target(frame)
+            sense.bias(x, felt)
+            errors.append([np.square(target - sense.expected).mean(),
+                           np.square(target - last).mean()])
+        x, last = sense.observe(frame).x, sense.target(frame)
+        world.step(0.16)
+    predicted, unchanged = np.mean(errors, 0)
+    assert predicted < unchanged
+
+
+def test_a_long_dream_stays_sane(get):
+    from dylora_ros.sim.worlds import make
+    sense, world = get('vision'), make('gaze', 53)
+    for _ in range(2):
+        x = sense.observe(world.render()).x
+        sense.bias(x, np.zeros((4, 4)))
+        world.step(0.16)
+    for _ in range(32):
+        x = sense.dream().x
+        sense.bias(x, np.zeros((4, 4)))
+    assert np.abs(x).max() < 20
+    real = sense.target(world.render())
+    assert sense.present.std() > 0.3 * real.std()
+    assert abs(sense.present.mean() - real.mean()) < 0.2
+
+
+@pytest.mark.parametrize('name', ['vision', 'audio'])
+def test_the_predicted_state_biases_encoding_at_every_site(get, name):
+    assert all(layer.B.abs().max() > 1e-3 for layer in get(name).adapter.layers.values())
+
+
 def test_words_surprise_by_the_error_of_the_predicted_state(get):
     sense = get('text')
     x = sense.observe(words()).x.copy()

@@ -171,3 +171,16 @@ def test_applied_commands_are_told_with_their_delay(driver):
     assert values.shape == (3,)
     assert np.abs(values[:2]).max() <= 1.0
     assert 0 <= values[2] < 1000
+
+
+def test_the_body_expects_what_the_applied_command_does(driver):
+    driver.drive(seconds=0.3)
+    applied = driver.node.guard.normalise(driver.node.guard.last)
+    assert np.abs(applied).max() > 0.1
+    np.testing.assert_allclose(driver.node.body.expected[4:6], applied, atol=1e-6)
+
+
+def test_the_body_expects_to_stand_when_it_is_stopped(driver):
+    driver.say('REM')
+    driver.bench.spin(0.1)
+    np.testing.assert_array_equal(driver.node.body.expected[4:6], [0, 0])

@@ -252,3 +252,24 @@ def test_parameters_of_a_running_node_cannot_be_set(bench):
     node = bench.make(graph.node_class('reward'))
     result = node.set_parameters([Parameter('statements', value='/tmp/other.yaml')])[0]
     assert not result.successful
+
+
+@pytest.mark.weights
+def test_the_camera_tells_vision_how_the_head_has_turned(bench):
+    need('camera')
+    node = bench.up(graph.node_class('camera'))
+    told = []
+    node.modality.bias = lambda q, body: told.append(body)
+    q, body = bench.voice('vision/q'), bench.voice('body/x')
+    frames = bench.voice('camera/image_raw')
+    state = np.arange(16, dtype=np.float32).reshape(4, 4)
+
+    def shown():
+        now = node.now()
+        q.publish(messages.tensor_msg(np.zeros((8, 4), np.float32), now, 'vision'))
+        body.publish(messages.tensor_msg(state, now, 'body'))
+        frames.publish(messages.rgb_msg(np.zeros((32, 32, 3), np.uint8), now, 'camera'))
+        return told and told[-1] is not None
+
+    assert bench.spin_until(shown, 5.0)
+    np.testing.assert_array_equal(told[-1], state)
