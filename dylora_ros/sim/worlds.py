@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from dylora_ros.paths import share_file
+from dylora_ros.sim.forage import Forage
 from dylora_ros.sim.gaze import Gaze
+from dylora_ros.sim.reach import Reach
 from dylora_ros.sim.world import World, WorldError
 
-WORLDS: dict[str, type[World]] = {'gaze': Gaze}
+WORLDS: dict[str, type[World]] = {'gaze': Gaze, 'forage': Forage, 'reach': Reach}
 
 
 def scene_path(name: str) -> Path:
