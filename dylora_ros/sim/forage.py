@@ -14,8 +14,8 @@ VOICES = {
     'yellow_post': Voice(440.0, (0.8, 0.3, 0.6, 0.2), 2.0),
 }
 REACH = 0.41            # m from axis to axis: rover and post touch, or nearly so
-COST, FOOD = 0.01, 0.15      # energy a second: of living, and of a touched sounding post
-RATION = 0.45           # energy a post has before it falls silent
+COST, FOOD = 0.01, 0.06      # energy a second: of living, and of a touched sounding post
+RATION = 0.48           # energy a post has before it falls silent
 _CORNER = 1.55          # m: posts stand around the middles of the room's quarters
 _QUIET = ('floor', 'wheel_left', 'wheel_right', 'caster_front', 'caster_back')
 

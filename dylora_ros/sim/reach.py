@@ -11,6 +11,7 @@ BALL = 'blue_ball'
 VOICE = Voice(392.0, (1.0, 0.4, 0.5), 2.5)
 REACH = 0.115           # m between the middles: fingertip (0.045) and ball (0.06) touch, or nearly
 _STAY = 5.0, 12.0       # s at one place
+_ABOVE = 0.1            # m over the table, at least
 _CLEAR = 0.2            # m: a ball never appears nearer to the arm than this
 
 
@@ -36,8 +37,8 @@ class Reach(World):
             place = np.array([distance * np.cos(azimuth) * np.cos(elevation),
                               distance * np.sin(azimuth) * np.cos(elevation),
                               0.18 + distance * np.sin(elevation)])
-            if min(_from_segment(place, shoulder, elbow),
-                   _from_segment(place, elbow, tip)) > _CLEAR:
+            clear = min(_from_segment(place, shoulder, elbow), _from_segment(place, elbow, tip))
+            if clear > _CLEAR and place[2] > _ABOVE:
                 break
         self.data.mocap_pos[self._mocap] = place
         self._next_jump = self.time + self.rng.uniform(*_STAY)
@@ -67,7 +68,7 @@ class Reach(World):
         return [self._source(VOICE, 0.15, self.data.body(BALL).xpos)]
 
     def captions(self) -> list[str]:
-        """Say where the ball is in the view, whence it sounds, and where the fingertip is to it."""
+        """Say where the ball is in the view and whence it sounds, and where the finger is."""
         name = BALL.replace('_', ' ')
         right, up = view.direction(self, BALL)
         out = [view.seen(BALL, right, up, view.hidden(self, BALL)), self._heard()]

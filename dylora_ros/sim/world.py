@@ -15,6 +15,7 @@ from dylora_ros.sim.sound import Source, Synthesizer, Voice
 # MuJoCo resets an unstable simulation by itself and merely counts these warnings
 _UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
              mujoco.mjtWarning.mjWARN_BADQACC)
+_APART = 0.25      # s: a contact that was lost for less goes on (things that press tremble)
 # and writes MUJOCO_LOG.TXT into the current folder, unless somebody else takes its warnings
 mujoco.set_mju_user_warning(logging.getLogger(__name__).warning)
 
@@ -45,6 +46,7 @@ class World(ABC):
     """
 
     ears = ('ear_left', 'ear_right')       # sites
+    overview = 'overview'                   # camera that shows the world to people
 
     def __init__(self, path: str | Path, seed: int = 0, camera: str = 'eye',
                  audio_rate: int = 16000, twin: World | None = None):
@@ -61,7 +63,7 @@ class World(ABC):
         self.camera = camera
         self._commanded = self._choose_actuators()
         self.actuators = tuple(self.model.actuator(i).name for i in self._commanded)
-        self.limits = self.model.actuator_ctrlrange[self._commanded]     # (actuators, 2)
+        self.limits = self._choose_limits()     # (actuators, 2)
         self._joints = self._choose_joints()
         self._audio_rate = audio_rate
         self.seed = seed
@@ -74,6 +76,10 @@ class World(ABC):
     def _choose_actuators(self) -> list[int]:
         """Return the ids of the actuators that the agent commands."""
         return list(range(self.model.nu))
+
+    def _choose_limits(self) -> np.ndarray:
+        """Return least and greatest command of each commanded actuator, (actuators, 2)."""
+        return self.model.actuator_ctrlrange[self._commanded]
 
     def _choose_joints(self) -> list:
         """Return the model's joints that the agent feels."""
@@ -91,7 +97,7 @@ class World(ABC):
         self.rng = np.random.default_rng(self.seed)
         self.synthesizer = Synthesizer(self._audio_rate, self.seed)
         self._impact = 0.0
-        self._in_contact: set[tuple[int, int]] = set()
+        self._last_contact: dict[tuple[int, int], float] = {}
         mujoco.mj_resetData(self.model, self.data)
         self._on_reset()
         mujoco.mj_forward(self.model, self.data)
@@ -105,6 +111,12 @@ class World(ABC):
     def names(self) -> tuple[str, ...]:
         """Names of the commanded joints."""
         return tuple(j.name for j in self._joints)
+
+    @property
+    def unlimited(self) -> np.ndarray:
+        """Which of the commanded joints may turn on for ever, (joints,) bool."""
+        return np.array([j.type[0] == int(mujoco.mjtJoint.mjJNT_HINGE)
+                         and not self.model.jnt_limited[j.id] for j in self._joints])
 
     def step(self, seconds: float):
         """Advance the physics by about this many seconds (whole time steps).
@@ -156,7 +168,8 @@ class World(ABC):
             except Exception as error:     # mujoco raises bare RuntimeErrors and GL errors here
                 raise WorldError(
                     f'cannot render ({error}); install a GL library (Debian: libegl1 '
-                    'libgl1-mesa-dri) or set MUJOCO_GL=osmesa') from error
+                    'libgl1-mesa-dri), set MUJOCO_GL=egl if mujoco was imported before '
+                    'dylora_ros.sim, or set MUJOCO_GL=osmesa') from error
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
             self._renderers[width, height] = renderer
@@ -188,23 +201,22 @@ class World(ABC):
     def _knock(self, quiet: frozenset[int], full: float) -> float:
         """Return the strength 0 .. 0.3 of contacts that began in this time step.
 
-        What merely rests or rolls on another thing stays silent.
+        What rests, rolls or presses on another thing stays silent.
 
         Args:
             quiet: geoms (ids) whose contacts are never heard.
             full: force in N that would be as loud as 1.
 
         """
-        pairs, hardest = set(), 0.0
-        for i, (first, second) in enumerate(self.data.contact.geom.tolist()):
-            if first in quiet or second in quiet:
+        hardest = 0.0
+        for i, pair in enumerate(map(tuple, self.data.contact.geom.tolist())):
+            if pair[0] in quiet or pair[1] in quiet:
                 continue
-            pairs.add((first, second))
-            if (first, second) not in self._in_contact:
+            if self.time - self._last_contact.get(pair, -np.inf) > _APART:
                 force = np.zeros(6)
                 mujoco.mj_contactForce(self.model, self.data, i, force)
                 hardest = max(hardest, abs(force[0]))
-        self._in_contact = pairs
+            self._last_contact[pair] = self.time
         return min(0.3, hardest / full)
 
     def _impact_now(self) -> float:
