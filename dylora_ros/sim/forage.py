@@ -56,7 +56,7 @@ class Forage(World):
             self._start_spell()
 
     def _impact_now(self) -> float:
-        return self._knock(self._quiet, 150.0)
+        return self._knock(self._quiet, 800.0)
 
     def distance(self, post: str) -> float:
         """Return the distance on the floor from the rover's axis to a post's, m."""

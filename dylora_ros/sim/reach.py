@@ -9,7 +9,7 @@ from dylora_ros.sim.world import World
 
 BALL = 'blue_ball'
 VOICE = Voice(392.0, (1.0, 0.4, 0.5), 2.5)
-REACH = 0.115           # m between the middles: fingertip (0.045) and ball (0.06) touch, or nearly
+REACH = 0.12            # m between the middles: fingertip (0.045) and ball (0.06) touch, or nearly
 _STAY = 5.0, 12.0       # s at one place
 _ABOVE = 0.1            # m over the table, at least
 _CLEAR = 0.2            # m: a ball never appears nearer to the arm than this
