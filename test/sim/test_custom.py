@@ -239,7 +239,8 @@ def test_a_missing_file_is_named():
 
 def test_a_broken_model_is_named(write, tmp_path):
     path = write()
-    (tmp_path / 'crane.xml').write_text('<mujoco><worldbody><geom type="egg"/></worldbody></mujoco>')
+    (tmp_path / 'crane.xml').write_text('<mujoco><worldbody><geom type="egg"/></worldbody>'
+                                        '</mujoco>')
     with pytest.raises(WorldError, match='crane.xml'):
         worlds.make(str(path))
 
