@@ -1,0 +1,167 @@
+"""The paraphrase model of the MRPC experiment: one code path for all its arms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from dylora_ros.core.blinding import pad_tokens
+from dylora_ros.core.extension import ContextReader, ExtendedEncoder
+from dylora_ros.core.lowrank import inject
+from dylora_ros.experiments.pairs import Pairs
+from dylora_ros.experiments.statistics import f1_score
+
+CAPACITY = 256      # entries: more than the tokens of any pair
+WINDOW = 128
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One curve of Figure 5: what the answering pass sees, and whether there is a context."""
+
+    blinded: bool
+    capacity: int
+
+
+ARMS = {'lora': Arm(False, 0), 'gc': Arm(False, CAPACITY), 'blinded_gc': Arm(True, CAPACITY),
+        'blinded_no_gc': Arm(True, 0)}
+
+
+class Paraphrase(nn.Module):
+    """Frozen encoder, low-rank sites, context, q, and a classifier on the answering pass.
+
+    Args:
+        model: a frozen transformers encoder.
+        sites: pattern of the adapted layers.
+        rank: of every site.
+        arm: what is ablated.
+        bfloat16: run the passes in bfloat16 (low-rank weights, optimizer and loss stay float32).
+    """
+
+    def __init__(self, model: nn.Module, sites: str, rank: int, arm: Arm, bfloat16: bool):
+        super().__init__()
+        adapter = inject(model, sites, rank)
+        reader = ContextReader(len(adapter.layers), rank)
+        self.arm, self.bfloat16 = arm, bfloat16
+        self.encoder = ExtendedEncoder(model, adapter, reader, WINDOW, arm.capacity)
+        width = model.config.hidden_size
+        self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
+
+    def write(self, text: dict[str, torch.Tensor]):
+        """Take the text in; return the context it leaves (empty in an arm without)."""
+        return self.encoder.write(text)
+
+    def answer(self, text: dict[str, torch.Tensor], context, pad_id: int) -> torch.Tensor:
+        """Return logits (b, 2) from the local context (PAD if blinded) and the context."""
+        local = pad_tokens(text, pad_id) if self.arm.blinded else text
+        hidden = self.encoder.answer(local, context).float()
+        mask = local['attention_mask'].unsqueeze(-1)
+        return self.head((hidden * mask).sum(1) / mask.sum(1))
+
+    def forward(self, text: dict[str, torch.Tensor], pad_id: int) -> torch.Tensor:
+        """Write, then answer."""
+        with torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16):
+            return self.answer(text, self.write(text), pad_id).float()
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return by name all that training may change: A, B, q and the head."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+@dataclass
+class Budget:
+    """What is equal for all arms."""
+
+    epochs: int = 3
+    batch: int = 32
+    warmup: float = 0.1
+    clip: float = 1.0
+
+
+class Training:
+    """One run: AdamW, linear warm-up and decay; saved and resumed between epochs.
+
+    Args:
+        model: to train.
+        data: training pairs.
+        budget: epochs and batch.
+        lr: highest learning rate.
+        seed: of the order of the data.
+        ranks: one of these is drawn each step (nested rank); None uses the full rank.
+    """
+
+    def __init__(self, model: Paraphrase, data: Pairs, budget: Budget, lr: float, seed: int,
+                 ranks: tuple[int, ...] | None = None):
+        self.model, self.data, self.budget, self.seed = model, data, budget, seed
+        self.ranks = ranks
+        self.named = model.trained()
+        self.optimizer = torch.optim.AdamW(self.named.values(), lr, weight_decay=0.0)
+        per_epoch = -(-len(data) // budget.batch)
+        total, warm = per_epoch * budget.epochs, budget.warmup * per_epoch * budget.epochs
+        self._lr = [lr * min((i + 1) / warm, (total - i) / (total - warm)) for i in range(total)]
+        self.epoch, self.step = 0, 0
+
+    def run_epoch(self, progress=lambda done, total, loss: None) -> float:
+        """Train one epoch and return its mean loss."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        groups = list(self.data.batches(self.budget.batch, rng))
+        total = 0.0
+        for done, index in enumerate(groups, 1):
+            if self.ranks:
+                self.model.encoder.limit_rank(int(rng.choice(self.ranks)))
+            text, labels = self.data.batch(index)
+            loss = F.cross_entropy(self.model(text, self.data.pad_id), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.named.values(), self.budget.clip)
+            for group in self.optimizer.param_groups:
+                group['lr'] = self._lr[self.step]
+            self.optimizer.step()
+            self.step += 1
+            total += loss.item()
+            progress(done, len(groups), total / done)
+        self.epoch += 1
+        return total / len(groups)
+
+    def save(self, path: Path):
+        """Write weights and optimizer as safetensors, whole or not at all."""
+        tensors = {f'model.{k}': v.detach().contiguous() for k, v in self.named.items()}
+        for name, p in self.named.items():
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f'{key}.{name}'] = value.contiguous()
+        part = path.with_suffix('.part')
+        save_file(tensors, str(part), metadata={'epoch': str(self.epoch), 'step': str(self.step)})
+        part.replace(path)
+
+    @torch.no_grad()
+    def load(self, path: Path):
+        """Go on where :meth:`save` left off."""
+        with safe_open(str(path), 'pt') as file:
+            self.epoch, self.step = (int(file.metadata()[k]) for k in ('epoch', 'step'))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        for name, p in self.named.items():
+            p.copy_(tensors[f'model.{name}'])
+            state = {key: tensors[f'{key}.{name}'] for key in ('step', 'exp_avg', 'exp_avg_sq')
+                     if f'{key}.{name}' in tensors}
+            if state:
+                self.optimizer.state[p] = state
+
+
+@torch.no_grad()
+def evaluate(model: Paraphrase, data: Pairs, batch: int = 64) -> dict:
+    """Return accuracy, F1, mean loss and the predicted class (n,) of every pair."""
+    predicted = np.empty(len(data), np.int64)
+    loss = 0.0
+    for index in data.batches(batch, None):
+        text, labels = data.batch(index)
+        logits = model(text, data.pad_id)
+        predicted[index] = logits.argmax(1).numpy()
+        loss += F.cross_entropy(logits, labels, reduction='sum').item()
+    return {'accuracy': float((predicted == data.labels).mean()),
+            'f1': f1_score(predicted, data.labels), 'loss': loss / len(data),
+            'predicted': predicted}
