@@ -4,6 +4,7 @@ import sys
 
 COMMANDS = {
     'run': ('dylora_ros.run', 'live in simulation (terminal view, or --duration S --headless)'),
+    'experiment': ('dylora_ros.experiments', 'repeat an experiment of the paper'),
     'pretrain': ('dylora_ros.experiments.pretrain', 'make the shipped low-rank weights anew'),
     'docs': ('dylora_ros.docs', 'print the parameter file or the node tables'),
     'dashboard': ('dylora_ros.snapshot', 'save the running agent\'s dashboard as a picture'),

@@ -18,6 +18,12 @@ from dylora_ros.experiments.statistics import f1_score
 
 CAPACITY = 256      # entries: more than the tokens of any pair
 WINDOW = 128
+# not zero: a blinded answer sees the text through B alone, and at zero neither q nor the writing
+# pass would get a gradient
+B_START = 0.02
+# q's learning rate over that of A, B and the head: at 1 the transformer in q stays at the
+# majority class (docs/decisions/021-learning-through-the-context.md)
+Q_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,49 @@ class Paraphrase(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
+@torch.no_grad()
+def initialise(model: Paraphrase, data: Pairs, pairs: int = 384):
+    """Start A at the principal directions of its site's input, and B small and random.
+
+    As EVA (Paischer et al. 2024) starts LoRA: whitened and centred, so that the states carry as
+    much of the text as their rank allows from the first step. Sites with the same input (query
+    and value of one layer) share its directions out. The same start is given to all arms.
+
+    Args:
+        model: newborn.
+        data: training pairs, of which the first ``pairs`` are looked at.
+        pairs: how many.
+    """
+    layers = list(model.encoder.adapter.layers.values())
+    inputs: list[list[torch.Tensor]] = [[] for _ in layers]
+    hooks = [layer.register_forward_pre_hook(lambda _, args, i=i: inputs[i].append(args[0]))
+             for i, layer in enumerate(layers)]
+    seen: list[list[torch.Tensor]] = [[] for _ in layers]
+    groups: dict[int, list[int]] = {}
+    for index in data.take(np.arange(min(pairs, len(data)))).batches(32, None):
+        text, _ = data.batch(index)
+        model.encoder.model(**text)
+        valid = text['attention_mask'].bool()
+        groups = {}
+        for i, got in enumerate(inputs):
+            groups.setdefault(id(got[0]), []).append(i)
+            seen[i].append(got[0][valid])
+        for got in inputs:
+            got.clear()
+    for hook in hooks:
+        hook.remove()
+    for group in groups.values():
+        rows = torch.cat(seen[group[0]])
+        mean = rows.mean(0)
+        _, scale, directions = torch.linalg.svd(rows - mean, full_matrices=False)
+        for place, i in enumerate(group):
+            layer = layers[i]
+            own = slice(place, place + layer.rank * len(group), len(group))
+            layer.A.copy_(directions[own] / (scale[own, None] / len(rows) ** 0.5))
+            layer.centre.copy_(layer.A @ mean)
+            nn.init.normal_(layer.B, std=B_START)
+
+
 @dataclass
 class Budget:
     """What is equal for all arms."""
@@ -100,7 +149,10 @@ class Training:
         self.model, self.data, self.budget, self.seed = model, data, budget, seed
         self.ranks = ranks
         self.named = model.trained()
-        self.optimizer = torch.optim.AdamW(self.named.values(), lr, weight_decay=0.0)
+        q = [p for name, p in self.named.items() if '.reader.' in name]
+        rest = [p for name, p in self.named.items() if '.reader.' not in name]
+        self.optimizer = torch.optim.AdamW([{'params': rest, 'share': 1.0},
+                                            {'params': q, 'share': Q_SHARE}], weight_decay=0.0)
         per_epoch = -(-len(data) // budget.batch)
         total, warm = per_epoch * budget.epochs, budget.warmup * per_epoch * budget.epochs
         self._lr = [lr * min((i + 1) / warm, (total - i) / (total - warm)) for i in range(total)]
@@ -120,7 +172,7 @@ class Training:
             loss.backward()
             nn.utils.clip_grad_norm_(self.named.values(), self.budget.clip)
             for group in self.optimizer.param_groups:
-                group['lr'] = self._lr[self.step]
+                group['lr'] = self._lr[self.step] * group['share']
             self.optimizer.step()
             self.step += 1
             total += loss.item()

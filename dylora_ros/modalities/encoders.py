@@ -22,5 +22,6 @@ def load_encoder(source: str = SOURCE):
     """
     from transformers import AutoModel, AutoTokenizer
     path = resolve(source, PACKAGES, {})
-    kwargs = {'local_files_only': True} if Path(path).exists() else {}
-    return AutoTokenizer.from_pretrained(path, **kwargs), quiet_load(AutoModel, path)
+    local = {'local_files_only': True} if Path(path).exists() else {}
+    return (AutoTokenizer.from_pretrained(path, **local),
+            quiet_load(AutoModel, path, attn_implementation='eager'))
