@@ -8,7 +8,7 @@ grey frame, sound silence. Its partner is a context of size 0
 import numpy as np
 import torch
 
-PAD_LENGTH = 8      # tokens of a blinded text, whatever its length was
+PAD_LENGTH = 4      # tokens of a blinded text, whatever its length was
 GREY = 0.5
 
 

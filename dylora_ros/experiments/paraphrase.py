@@ -20,6 +20,8 @@ CAPACITY = 256      # entries: more than the tokens of any pair
 WINDOW = 128
 # not zero: a blinded answer sees the text through B alone, and at zero neither q nor the writing
 # pass would get a gradient
+# not zero: a blinded answer sees the text through B alone, and at zero neither q nor the writing
+# pass would get a gradient
 B_START = 0.02
 # q's learning rate over that of A, B and the head: at 1 the transformer in q stays at the
 # majority class (docs/decisions/021-learning-through-the-context.md)
@@ -34,7 +36,7 @@ class Arm:
     capacity: int
 
 
-ARMS = {'lora': Arm(False, 0), 'gc': Arm(False, CAPACITY), 'blinded_gc': Arm(True, CAPACITY),
+ARMS = {'lora': Arm(False, 0), 'blinded_gc': Arm(True, CAPACITY), 'gc': Arm(False, CAPACITY),
         'blinded_no_gc': Arm(True, 0)}
 
 
