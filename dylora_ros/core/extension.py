@@ -212,3 +212,102 @@ class ExtendedEncoder(nn.Module):
                                None if whole else self.kept.expand(len(self.adapter.layers), -1)
                                .unsqueeze(0))
         return q
+
+
+class StreamingLM:
+    """A frozen causal language model that reads and writes on for ever.
+
+    The local window holds at most ``window`` tokens with their attention cache. When it is
+    full its older half leaves: the states of those tokens enter the global context, q reads it
+    anew, and the kept half is read again under the new bias. So a token is read at most twice,
+    and neither memory nor the cost of a token grows with the text. Inference only.
+
+    Args:
+        model: a transformers causal language model, called with ``input_ids``,
+            ``past_key_values`` and ``use_cache``.
+        adapter: of the model.
+        reader: q.
+        window: tokens of the local context, at least 2.
+        capacity: entries of the global context; 0 forgets what leaves the window.
+    """
+
+    def __init__(self, model: nn.Module, adapter: Adapter, reader: ContextReader,
+                 window: int = 128, capacity: int = 512):
+        if window < 2 or capacity < 0:
+            raise ValueError(f'window must be at least 2 and capacity not negative, got {window} '
+                             f'and {capacity}')
+        self.model, self.adapter, self.reader = model, adapter, reader
+        self.window = window
+        self.context = LRContext.empty(1, len(adapter.layers), adapter.rank, capacity)
+        self.seen = 0                                       # tokens since the beginning
+        self.q = self.reader(self.context)                  # (1, s, r) of the current window
+        self._local = torch.zeros(1, 0, dtype=torch.long)
+        self._states: list[torch.Tensor] = []               # x of the local tokens
+        self._cache = None
+
+    @property
+    def local(self) -> torch.Tensor:
+        """Token ids (n,) in the local window."""
+        return self._local[0]
+
+    @torch.inference_mode()
+    def feed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Read tokens (n,) and return the logits (vocabulary,) of what comes next.
+
+        Raises:
+            ValueError: no token.
+
+        """
+        if ids.dim() != 1 or len(ids) == 0:
+            raise ValueError(f'expected a row of at least one token, got {tuple(ids.shape)}')
+        while len(ids):
+            if self._local.shape[1] == self.window:
+                self._slide()
+            part = ids[:self.window - self._local.shape[1]]
+            logits = self._read(part[None])
+            ids = ids[len(part):]
+            self.seen += len(part)
+        return logits
+
+    def generate(self, prompt: torch.Tensor, count: int, end: int | None = None) -> torch.Tensor:
+        """Read a prompt (n,) and continue it greedily.
+
+        Args:
+            prompt: token ids.
+            count: most tokens to make.
+            end: stop behind this token.
+
+        Returns:
+            (m,) new tokens, m <= count.
+
+        """
+        made: list[int] = []
+        logits = self.feed(prompt)
+        while len(made) < count:
+            made.append(int(logits.argmax()))
+            if made[-1] == end:
+                break
+            logits = self.feed(torch.tensor(made[-1:]))
+        return torch.tensor(made)
+
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        self.adapter.set_state(self.q if len(self.context) else None)
+        out = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True)
+        self._cache = out.past_key_values
+        self._states.append(self.adapter.read_tokens())
+        self._local = torch.cat([self._local, ids], 1)
+        return out.logits[0, -1]
+
+    def _slide(self):
+        """Let the older half of the window leave into the context."""
+        leaving = self.window - self.window // 2
+        x = torch.cat(self._states, 1)[:, :leaving]
+        first = self.seen - self.window
+        place = torch.arange(first, first + leaving, dtype=torch.float)[None]
+        valid = torch.ones(1, leaving, dtype=torch.bool)
+        self.context = self.context.append(x, self.q, place, valid)
+        # places count from the newest entry back, or they would grow with the text
+        self.q = self.reader(replace(self.context, place=self.seen - self.context.place))
+        kept = self._local[:, leaving:]
+        self._local, self._states, self._cache = kept[:, :0], [], None
+        self._read(kept)

@@ -20,8 +20,6 @@ CAPACITY = 256      # entries: more than the tokens of any pair
 WINDOW = 128
 # not zero: a blinded answer sees the text through B alone, and at zero neither q nor the writing
 # pass would get a gradient
-# not zero: a blinded answer sees the text through B alone, and at zero neither q nor the writing
-# pass would get a gradient
 B_START = 0.02
 # q's learning rate over that of A, B and the head: at 1 the transformer in q stays at the
 # majority class (docs/decisions/021-learning-through-the-context.md)
