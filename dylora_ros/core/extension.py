@@ -182,15 +182,36 @@ class ExtendedEncoder(nn.Module):
             context: what came before; empty when None.
 
         """
+        return self._pass(inputs, context, whole=False)[0]
+
+    def write_whole(self, inputs: dict[str, torch.Tensor], context: LRContext | None = None
+                    ) -> tuple[LRContext, torch.Tensor]:
+        """Write as :meth:`write` and run the passes to their end.
+
+        Returns:
+            The context, and the last hidden states (b, n, width) of the passes themselves.
+
+        """
+        context, hidden = self._pass(inputs, context, whole=True)
+        return context, torch.cat(hidden, 1)
+
+    def _pass(self, inputs: dict[str, torch.Tensor], context: LRContext | None, whole: bool
+              ) -> tuple[LRContext, list[torch.Tensor]]:
         batch, length = inputs['input_ids'].shape
         context = self.empty(batch) if context is None else context
-        if self.capacity == 0:
-            return context
+        hidden: list[torch.Tensor] = []
+        if self.capacity == 0 and not whole:
+            return context, hidden
         start = 0 if len(context) == 0 else float(context.place.max()) + 1
         for first in range(0, length, self.window):
             part = {k: v[:, first:first + self.window] for k, v in inputs.items()}
             q = self._bias(context)
-            x = self.adapter.encode(**part) * self.kept
+            if whole:
+                hidden.append(self.model(**part).last_hidden_state)
+                x = self.adapter.read_tokens()
+            else:
+                x = self.adapter.encode(**part)
+            x = x * self.kept
             valid = part['attention_mask'].bool()
             place = torch.arange(start + first, start + first + x.shape[1]).expand(batch, -1)
             if not self.per_token:
@@ -198,7 +219,7 @@ class ExtendedEncoder(nn.Module):
                 x = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
                 place, valid = place[:, -1:], valid.any(1, keepdim=True)
             context = context.append(x, q, place, valid)
-        return context
+        return context, hidden
 
     def answer(self, inputs: dict[str, torch.Tensor], context: LRContext) -> torch.Tensor:
         """Return the last hidden states (b, n, width) of a local context under q's bias."""

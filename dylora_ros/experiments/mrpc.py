@@ -90,7 +90,8 @@ class Runner:
                 f'{name} epoch {training.epoch + 1}/{budget.epochs} {i}/{n} loss {loss:.4f}'))
             cpu = time.process_time() - cpu
             point = {'epoch': training.epoch, 'loss': loss, 'cpu_seconds': round(cpu, 1)}
-            for r in ranks or (rank,):
+            judge = ranks if training.epoch == budget.epochs else ()
+            for r in (rank,) if ranks is None else judge:
                 model.encoder.limit_rank(r)
                 found = evaluate(model, judged)
                 bits = ''.join(str(p) for p in found.pop('predicted'))
@@ -102,9 +103,8 @@ class Runner:
             self.left -= cost
             self._spent += cost
             self._seconds += time.perf_counter() - start
-            shown = point if ranks is None else point[f'rank{rank}']
-            say(f'{name} epoch {training.epoch}: loss {loss:.4f} accuracy '
-                f'{shown["accuracy"]:.4f} F1 {shown["f1"]:.4f}, {cpu:.0f} s CPU; about '
+            found = {k: v for k, v in point.items() if k not in ('epoch', 'cpu_seconds')}
+            say(f'{name} epoch {training.epoch}: {found}, {cpu:.0f} s CPU; about '
                 f'{self.left * self._seconds / self._spent / 60:.0f} min left')
         checkpoint.unlink(missing_ok=True)
         model.encoder.adapter.remove()
@@ -161,7 +161,7 @@ def report(runner: Runner, runs: dict[str, list[dict]], rates: dict[str, float],
         'search': {'held_out': HELD, 'epochs': SEARCH_EPOCHS, 'seed': 1000,
                    'found': runner.found},
         'arms': out, 'differences': differences,
-        'ranks': {arm: {f'{r}': {k: [p[f'rank{r}'][k] for p in record['curve']]
+        'ranks': {arm: {f'{r}': {k: record['curve'][-1][f'rank{r}'][k]
                                  for k in ('accuracy', 'f1')} for r in RANKS}
                   for arm, record in nested.items()}}
 

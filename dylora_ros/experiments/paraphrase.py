@@ -34,8 +34,17 @@ class Arm:
     capacity: int
 
 
-ARMS = {'lora': Arm(False, 0), 'blinded_gc': Arm(True, CAPACITY), 'gc': Arm(False, CAPACITY),
-        'blinded_no_gc': Arm(True, 0)}
+ARMS = {'lora': Arm(False, 0), 'blinded_no_gc': Arm(True, 0),
+        'blinded_gc': Arm(True, CAPACITY), 'gc': Arm(False, CAPACITY)}
+
+
+def _head(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
+
+
+def _mean(hidden: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    mask = inputs['attention_mask'].unsqueeze(-1)
+    return (hidden.float() * mask).sum(1) / mask.sum(1)
 
 
 class Paraphrase(nn.Module):
@@ -56,7 +65,8 @@ class Paraphrase(nn.Module):
         self.arm, self.bfloat16 = arm, bfloat16
         self.encoder = ExtendedEncoder(model, adapter, reader, WINDOW, arm.capacity)
         width = model.config.hidden_size
-        self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
+        self.head = _head(width)
+        self.writing_head = _head(width) if arm.blinded and arm.capacity else None
 
     def write(self, text: dict[str, torch.Tensor]):
         """Take the text in; return the context it leaves (empty in an arm without)."""
@@ -65,14 +75,27 @@ class Paraphrase(nn.Module):
     def answer(self, text: dict[str, torch.Tensor], context, pad_id: int) -> torch.Tensor:
         """Return logits (b, 2) from the local context (PAD if blinded) and the context."""
         local = pad_tokens(text, pad_id) if self.arm.blinded else text
-        hidden = self.encoder.answer(local, context).float()
-        mask = local['attention_mask'].unsqueeze(-1)
-        return self.head((hidden * mask).sum(1) / mask.sum(1))
+        return self.head(_mean(self.encoder.answer(local, context), local))
 
     def forward(self, text: dict[str, torch.Tensor], pad_id: int) -> torch.Tensor:
         """Write, then answer."""
         with torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16):
             return self.answer(text, self.write(text), pad_id).float()
+
+    def losses(self, text: dict[str, torch.Tensor], labels: torch.Tensor,
+               pad_id: int) -> list[torch.Tensor]:
+        """Return the loss of the answer and, in the blinded arm, that of the writing pass.
+
+        A and B are shared by both passes. In the arms that see the text while answering they
+        learn from it directly; in the blinded arm the writing pass is the one that sees, so it
+        classifies too while training. Its classifier is never used for an answer.
+        """
+        if self.writing_head is None:
+            return [F.cross_entropy(self(text, pad_id), labels)]
+        with torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16):
+            context, hidden = self.encoder.write_whole(text)
+            logits = [self.answer(text, context, pad_id), self.writing_head(_mean(hidden, text))]
+        return [F.cross_entropy(found.float(), labels) for found in logits]
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return by name all that training may change: A, B, q and the head."""
@@ -167,15 +190,15 @@ class Training:
             if self.ranks:
                 self.model.encoder.limit_rank(int(rng.choice(self.ranks)))
             text, labels = self.data.batch(index)
-            loss = F.cross_entropy(self.model(text, self.data.pad_id), labels)
+            losses = self.model.losses(text, labels, self.data.pad_id)
             self.optimizer.zero_grad()
-            loss.backward()
+            sum(losses).backward()
             nn.utils.clip_grad_norm_(self.named.values(), self.budget.clip)
             for group in self.optimizer.param_groups:
                 group['lr'] = self._lr[self.step] * group['share']
             self.optimizer.step()
             self.step += 1
-            total += loss.item()
+            total += losses[0].item()
             progress(done, len(groups), total / done)
         self.epoch += 1
         return total / len(groups)
