@@ -1,8 +1,8 @@
 """Low-rank weights in the file format of PEFT's LoRA: out and in.
 
 PEFT keeps a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, whose tensors
-are ``base_model.model.<site>.lora_A.weight`` (r, d_in) and ``.lora_B.weight`` (d_out, r). It has
-no centre: a centred adapter cannot be exported without a bias per site and is refused.
+are ``base_model.model.<site>.lora_A.weight`` (r, d_in) and ``.lora_B.weight`` (d_out, r). A centre
+becomes PEFT's ``lora_bias``, since ``B (A x - c) = B A x + (-B c)``.
 """
 
 import json
@@ -26,23 +26,21 @@ def export_peft(adapter: Adapter, folder: str | Path, base_model: str | None = N
         folder: made if it is not there.
         base_model: id or path of the frozen model, for PEFT's ``base_model_name_or_path``.
 
-    Raises:
-        SchemaError: a site is centred, which PEFT cannot express.
-
     """
     folder = Path(folder)
     tensors = {}
+    centred = any(layer.centre.any() for layer in adapter.layers.values())
     for site, layer in adapter.layers.items():
-        if layer.centre.abs().max() > 0:
-            raise SchemaError(f'site {site} of {adapter.schema.model} is centred; PEFT\'s LoRA '
-                              'has no such term. Export an adapter with centre 0')
         tensors[f'{_PREFIX}{site}.lora_A.weight'] = layer.A.detach().contiguous()
         tensors[f'{_PREFIX}{site}.lora_B.weight'] = layer.B.detach().contiguous()
+        if centred:
+            bias = -layer.B.detach().flatten(1) @ layer.centre
+            tensors[f'{_PREFIX}{site}.lora_B.bias'] = bias
     scaling = next(iter(adapter.layers.values())).scaling
     config = {'peft_type': 'LORA', 'task_type': None, 'base_model_name_or_path': base_model,
               'r': adapter.rank, 'lora_alpha': scaling * adapter.rank, 'lora_dropout': 0.0,
-              'bias': 'none', 'fan_in_fan_out': False, 'inference_mode': True,
-              'target_modules': list(adapter.layers)}
+              'bias': 'none', 'lora_bias': centred, 'fan_in_fan_out': False,
+              'inference_mode': True, 'target_modules': list(adapter.layers)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(folder / _TENSORS), metadata={'format': 'pt'})
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
@@ -52,7 +50,7 @@ def import_peft(adapter: Adapter, folder: str | Path):
     """Read a LoRA folder that PEFT (or :func:`export_peft`) wrote into an adapter.
 
     Args:
-        adapter: with the same sites and rank; its centres become zero.
+        adapter: with the same sites and rank.
         folder: of PEFT's ``save_pretrained``.
 
     Raises:
@@ -85,11 +83,22 @@ def import_tensors(adapter: Adapter, tensors: dict[str, torch.Tensor]):
     """Copy the tensors of a PEFT LoRA (``get_peft_model_state_dict``) into an adapter.
 
     Raises:
-        SchemaError: other sites or shapes; names both.
+        SchemaError: other sites or shapes (names both), or a bias that no centre can express.
 
     """
     state = {f'{site}.centre': torch.zeros(adapter.rank) for site in adapter.layers}
+    biases = {}
     for key, value in tensors.items():
-        site, _, kind = key.removeprefix(_PREFIX).removesuffix('.weight').rpartition('.')
-        state[f'{site}.{kind.removeprefix("lora_")}'] = value
+        site, _, kind = key.removeprefix(_PREFIX).rpartition('.lora_')
+        if kind == 'B.bias':
+            biases[site] = value
+        else:
+            state[f'{site}.{kind.removesuffix(".weight")}'] = value
+    for site, bias in biases.items():
+        b = state[f'{site}.B'].flatten(1)
+        centre = -torch.linalg.lstsq(b.double(), bias.double()[:, None]).solution[:, 0].float()
+        if not torch.allclose(-b @ centre, bias, atol=1e-5, rtol=1e-4):
+            raise SchemaError(f'the lora_bias of site {site} is not -B c for any centre c; '
+                              'expected a LoRA without bias or one exported from here')
+        state[f'{site}.centre'] = centre
     adapter.load_state_dict(state)

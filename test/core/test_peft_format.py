@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dylora_ros.core.lowrank import inject, SchemaError
-from dylora_ros.core.peft_format import export_peft, import_peft
+from dylora_ros.core.peft_format import export_peft, import_peft, import_tensors
 
 peft = pytest.importorskip('peft')
 
@@ -82,8 +82,33 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
         import_peft(adapted()[1], tmp_path)
 
 
-def test_a_centred_adapter_is_not_exported(tmp_path):
+def centred():
+    model, adapter = adapted()
+    for layer in adapter.layers.values():
+        layer.centre.normal_()
+    return model, adapter
+
+
+def test_peft_reads_a_centred_adapter(picture, tmp_path):
+    model, adapter = centred()
+    export_peft(adapter, tmp_path)
+    theirs = peft.PeftModel.from_pretrained(small(), tmp_path)
+    torch.testing.assert_close(theirs(picture), model(picture), atol=1e-5, rtol=0)
+
+
+def test_the_centre_comes_back(tmp_path):
+    _, adapter = centred()
+    export_peft(adapter, tmp_path)
+    _, other = adapted()
+    import_peft(other, tmp_path)
+    for name, layer in adapter.layers.items():
+        torch.testing.assert_close(other.layers[name].centre, layer.centre, atol=1e-4, rtol=0)
+
+
+def test_a_bias_that_is_no_centre_is_refused():
     _, adapter = adapted()
-    adapter.layers['3'].centre.fill_(1.0)
+    tensors = {f'{site}.lora_{key}.weight': getattr(layer, key).detach()
+               for site, layer in adapter.layers.items() for key in 'AB'}
+    tensors['3.lora_B.bias'] = torch.ones(5)
     with pytest.raises(SchemaError, match='site 3'):
-        export_peft(adapter, tmp_path)
+        import_tensors(adapter, tensors)
