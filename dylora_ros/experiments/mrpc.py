@@ -89,7 +89,7 @@ class Runner:
             loss = training.run_epoch(lambda i, n, loss: i % 32 or say(
                 f'{name} epoch {training.epoch + 1}/{budget.epochs} {i}/{n} loss {loss:.4f}'))
             cpu = time.process_time() - cpu
-            point = {'epoch': training.epoch, 'loss': loss, 'cpu_seconds': round(cpu, 1)}
+            point = {'epoch': training.epoch, 'train_loss': loss, 'cpu_seconds': round(cpu, 1)}
             judge = ranks if training.epoch == budget.epochs else ()
             for r in (rank,) if ranks is None else judge:
                 model.encoder.limit_rank(r)
@@ -142,7 +142,7 @@ def report(runner: Runner, runs: dict[str, list[dict]], rates: dict[str, float],
             'test_f1': [f1_score(c, truth) for c in classes],
             'accuracy': interval(right[arm]),
             'curves': {key: [[p[key] for p in r['curve']] for r in records]
-                       for key in ('accuracy', 'f1', 'loss')},
+                       for key in ('accuracy', 'f1', 'loss')},      # on the test split
             'epoch_cpu_seconds': float(np.median([p['cpu_seconds'] for r in records
                                                   for p in r['curve']])),
             'predicted': [r['predicted'] for r in records]}

@@ -189,19 +189,23 @@ class Training:
         for done, index in enumerate(groups, 1):
             if self.ranks:
                 self.model.encoder.limit_rank(int(rng.choice(self.ranks)))
-            text, labels = self.data.batch(index)
-            losses = self.model.losses(text, labels, self.data.pad_id)
-            self.optimizer.zero_grad()
-            sum(losses).backward()
-            nn.utils.clip_grad_norm_(self.named.values(), self.budget.clip)
-            for group in self.optimizer.param_groups:
-                group['lr'] = self._lr[self.step] * group['share']
-            self.optimizer.step()
-            self.step += 1
-            total += losses[0].item()
+            total += self.train_step(index)
             progress(done, len(groups), total / done)
         self.epoch += 1
         return total / len(groups)
+
+    def train_step(self, index: np.ndarray) -> float:
+        """Train on one batch of pairs and return the loss of the answer."""
+        text, labels = self.data.batch(index)
+        losses = self.model.losses(text, labels, self.data.pad_id)
+        self.optimizer.zero_grad()
+        sum(losses).backward()
+        nn.utils.clip_grad_norm_(self.named.values(), self.budget.clip)
+        for group in self.optimizer.param_groups:
+            group['lr'] = self._lr[self.step] * group['share']
+        self.optimizer.step()
+        self.step += 1
+        return losses[0].item()
 
     def save(self, path: Path):
         """Write weights and optimizer as safetensors, whole or not at all."""
