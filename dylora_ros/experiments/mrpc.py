@@ -8,8 +8,8 @@ budget:
 * ``blinded_gc``: written to the context; the answering pass sees PAD tokens only.
 * ``blinded_no_gc``: PAD tokens and no context.
 
-The learning rate of each arm is searched on a part of the training split; the test split is
-only evaluated. Resumable: finished epochs are kept in the work folder.
+Given several learning rates, each arm's is searched on a held-out part of the training split;
+with one, all arms use it. The test split is only evaluated. Resumable: finished epochs are kept in the work folder.
 """
 
 import argparse
@@ -158,8 +158,8 @@ def report(runner: Runner, runs: dict[str, list[dict]], rates: dict[str, float],
         'seeds': list(range(runner.options.seeds)), 'budget': asdict(runner.budget),
         'q_learning_rate_share': Q_SHARE, 'train_pairs': len(runner.train),
         'test_pairs': len(truth), 'majority': float(max(truth.mean(), 1 - truth.mean())),
-        'search': {'held_out': HELD, 'epochs': SEARCH_EPOCHS, 'seed': 1000,
-                   'found': runner.found},
+        'search': {'held_out': HELD, 'epochs': SEARCH_EPOCHS, 'seed': 1000, 'found': runner.found}
+        if runner.found else 'none: every arm at the same learning rate',
         'arms': out, 'differences': differences,
         'ranks': {arm: {f'{r}': {k: record['curve'][-1][f'rank{r}'][k]
                                  for k in ('accuracy', 'f1')} for r in RANKS}
