@@ -21,7 +21,6 @@ import time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from machine import machine  # noqa: E402
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import torch  # noqa: E402
@@ -35,6 +34,7 @@ from dylora_ros.core.predictor import Predictor  # noqa: E402
 from dylora_ros.core.qnetwork import HEADS, QNetwork, WIDTH  # noqa: E402
 from dylora_ros.experiments.stream import build, Stream  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
+from dylora_ros.provenance import machine  # noqa: E402
 
 EXACT_EVERY = 8       # ticks between two runs of the slow peers
 _CHUNK = 65536

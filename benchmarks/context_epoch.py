@@ -17,8 +17,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dylora_ros.experiments.pairs import Pairs  # noqa: E402
 from dylora_ros.experiments.paraphrase import ARMS, Budget, initialise, Paraphrase, Training  # noqa: E402
-from dylora_ros.experiments.results import machine, write  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE  # noqa: E402
+from dylora_ros.provenance import machine, write  # noqa: E402
 
 MEAN, SPREAD = 53, 12       # tokens of a pair, as MiniLM's tokenizer cuts MRPC
 

@@ -18,8 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dylora_ros.core.lowrank import inject  # noqa: E402
 from dylora_ros.core.peft_format import import_tensors  # noqa: E402
-from dylora_ros.experiments.results import machine, write  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder  # noqa: E402
+from dylora_ros.provenance import machine, write  # noqa: E402
 
 SITES = r'\.(query|value)$'
 RANK, BATCH, TOKENS, STATES = 4, 32, 64, 64

@@ -16,7 +16,7 @@ import tempfile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dylora_ros.provenance import provenance  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
 
 # (figure, worst value allowed, whether smaller is better)
 TARGETS = (('hz', 24.5, False), ('cycle_ms.p99', 40.0, True),
@@ -83,7 +83,7 @@ def main():
                                                           'transformers', 'ros-rclpy'), seed=0),
               'targets': held, 'awake': awake, 'all_phases': sleep}
     if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + '\n')
+        write(options.out, result)
     print(json.dumps(result))
 
 

@@ -1,6 +1,7 @@
-"""Where a result comes from: command, versions and machine, to be kept beside its figures."""
+"""Published results: their origin (command, versions, machine), and how they are written."""
 
 from importlib.metadata import PackageNotFoundError, version
+import json
 import os
 from pathlib import Path
 import platform
@@ -17,18 +18,18 @@ def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
         more: seed and settings.
 
     """
+    return {'command': command, 'date': time.strftime('%Y-%m-%d'), **more,
+            'machine': machine(packages)}
+
+
+def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> dict[str, object]:
+    """Return processor, cores that we may use, memory (GiB), load, and versions."""
     versions = {'python': platform.python_version()}
-    for name in packages:
+    for package in packages:
         try:
-            versions[name] = version(name)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {'command': command, 'date': time.strftime('%Y-%m-%d'), **more, 'versions': versions,
-            'machine': machine()}
-
-
-def machine() -> dict[str, object]:
-    """Return the processor's name, its cores that we may use, and the memory in GiB."""
     name = platform.processor() or platform.machine()
     info = Path('/proc/cpuinfo')
     if info.exists():
@@ -38,4 +39,12 @@ def machine() -> dict[str, object]:
                 break
     pages, size = os.sysconf('SC_PHYS_PAGES'), os.sysconf('SC_PAGE_SIZE')
     return {'cpu': name, 'cores': len(os.sched_getaffinity(0)),
-            'memory_gib': round(pages * size / 2**30, 1)}
+            'memory_gib': round(pages * size / 2**30, 1), 'load': round(os.getloadavg()[0], 2),
+            'versions': versions}
+
+
+def write(path: Path, content: dict):
+    """Write JSON; a reader sees the old file or the new one."""
+    part = path.with_suffix('.part')
+    part.write_text(json.dumps(content, indent=1) + '\n')
+    part.replace(path)

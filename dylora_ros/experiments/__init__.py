@@ -6,6 +6,13 @@ import sys
 EXPERIMENTS = {
     'mrpc': ('dylora_ros.experiments.mrpc',
              'Figure 5: LoRA, global context, blinded with and without it'),
+    'recall': ('dylora_ros.experiments.recall',
+               'a cue seen once, asked for up to a million cycles later'),
+    'passkey': ('dylora_ros.experiments.passkey',
+                'facts in up to a million tokens of filler, read by the frozen text model'),
+    'forgetting': ('dylora_ros.experiments.forgetting', 'the forgetting curves of a trained q'),
+    'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
+    'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 
 

@@ -32,10 +32,10 @@ from dylora_ros.experiments.paraphrase import (
     Q_SHARE,
     Training,
 )
-from dylora_ros.experiments.results import machine, write
 from dylora_ros.experiments.statistics import f1_score, interval
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE
 from dylora_ros.modalities.text import SOURCE
+from dylora_ros.provenance import machine, write
 
 COST = {'lora': 1.0, 'gc': 2.0, 'blinded_gc': 1.2, 'blinded_no_gc': 0.2}    # epochs of LoRA
 RANKS = (1, 2, 4, 8)
