@@ -184,7 +184,7 @@ class Peers:
         log, network = self.life.log, self.life.network
         key = network.keys(now).numpy()
         found = index.search(key, MOST)[1][0]
-        found = np.sort(found[found >= 0])
+        found = np.sort(found[found >= max(0, log.first - self.first)])   # others left the log
         numbers = np.concatenate([found + self.first,
                                   np.arange(log.committed - RECENT, log.committed)])
         past = log.take(numbers)
