@@ -54,6 +54,11 @@ class Predictor:
             self._builder = None
             self.network, self.memory = network, Memory(network, self.log)
 
+    @property
+    def building(self) -> bool:
+        """Whether the index of adopted weights is not ready yet."""
+        return self._builder is not None and self._builder.is_alive()
+
     def _build(self, network: QNetwork):
         memory = Memory(network, self.log)
         if self._builder is threading.current_thread():      # no newer weights came meanwhile

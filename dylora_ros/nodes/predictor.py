@@ -59,6 +59,7 @@ class PredictorNode(AgentNode):
         self.exploration = Exploration(body[0] * body[1], v['exploration'],
                                        period=1 / v['rate'], seed=v['seed'])
         self.sleeper = None
+        self._finished: dict | None = None       # report of a sleep phase, not told yet
 
     def _load_q(self):
         import torch
@@ -115,6 +116,7 @@ class PredictorNode(AgentNode):
         if phase in (Phase.REM, Phase.NREM):
             if self.sleeper is None:
                 self.sleeper = Sleeper(self._sleep_options())
+            self._finished = None
             self.sleeper.begin(phase.name)
         else:
             self.stop()
@@ -142,7 +144,10 @@ class PredictorNode(AgentNode):
             elif kind == 'image':
                 self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
             elif kind == 'done':
-                if value.get('kept'):
-                    self.predictor.adopt(self._load_q())
-                self.get_logger().info(f'sleep: {value}')
-                self.publish('sleep/report', messages.text_msg(json.dumps(value)))
+                if value.get('kept'):     # the index of a long day takes seconds: still asleep
+                    self.predictor.adopt(self._load_q(), background=True)
+                self._finished = value
+        if self._finished is not None and not self.predictor.building:
+            self.get_logger().info(f'sleep: {self._finished}')
+            self.publish('sleep/report', messages.text_msg(json.dumps(self._finished)))
+            self._finished = None
