@@ -9,7 +9,8 @@ budget:
 * ``blinded_no_gc``: PAD tokens and no context.
 
 Given several learning rates, each arm's is searched on a held-out part of the training split;
-with one, all arms use it. The test split is only evaluated. Resumable: finished epochs are kept in the work folder.
+with one, all arms use it. The test split is only evaluated. Resumable: finished epochs are kept
+in the work folder.
 """
 
 import argparse
