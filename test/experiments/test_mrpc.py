@@ -231,13 +231,17 @@ def test_small_run_publishes_and_resumes(tmp_path, monkeypatch):
                  f'{" ".join(rng.permutation(words)[:5])}\n' for i in range(count)]
         (tmp_path / f'msr_paraphrase_{part}.txt').write_text(HEADER + ''.join(lines))
     arguments = ['--data', str(tmp_path), '--work', str(tmp_path / 'work'), '--output',
-                 str(tmp_path / 'out'), '--seeds', '2', '--epochs', '1', '--no-ranks']
+                 str(tmp_path / 'out'), '--seeds', '2', '--epochs', '1', '--no-ranks',
+                 '--rates', '1e-3', '2e-3']
     assert mrpc.main(arguments) == 0
     result = json.loads((tmp_path / 'out' / 'mrpc.json').read_text())
     assert set(result['arms']) == {'lora', 'gc', 'blinded_gc', 'blinded_no_gc'}
     for arm in result['arms'].values():
         assert len(arm['test_accuracy']) == len(arm['test_f1']) == 2
     assert result['differences']['gc-lora']['low'] <= result['differences']['gc-lora']['high']
+    for name, found in result['search']['found'].items():
+        least = min(found, key=lambda lr: found[lr]['loss'])
+        assert result['arms'][name]['learning_rate'] == float(least)
     assert (tmp_path / 'out' / 'mrpc.png').stat().st_size > 1000
     monkeypatch.setattr(Training, 'run_epoch', lambda *_: pytest.fail('trained again'))
     assert mrpc.main(arguments) == 0
