@@ -280,17 +280,23 @@ def foresight(loaded, tmp_path_factory):
     from dylora_ros.sim.worlds import make
     senses = {n: loaded(n) for n in PACKAGES} | {'body': registry.make('body', 2)}
     q = QNetwork.load(registry.SHIPPED / 'q.safetensors', registry.row_schema(2))
-    world = make('gaze', 51)
-    agent, log = fresh_agent(senses, tmp_path_factory.mktemp('life') / 'life.gc', q, 240, world,
-                             0.7, 51)
-    with log:
-        return live(agent, world, 240, [])
+    lives = []
+    for seed in (51, 52):        # which toys sound makes hearing's part easy or hard
+        world = make('gaze', seed)
+        agent, log = fresh_agent(senses, tmp_path_factory.mktemp('life') / 'life.gc', q, 300,
+                                 world, 0.7, seed)
+        for sense in senses.values():
+            sense.forget_expectation()
+        with log:
+            lives.append(live(agent, world, 300, []))
+    return {name: {kind: np.mean([one[name][kind] for one in lives])
+                   for kind in ('predicted', 'unchanged')} for name in lives[0]}
 
 
 @pytest.mark.parametrize('name', ['vision', 'audio', 'body'])
 def test_shipped_senses_foresee_better_than_nothing_changes(foresight, name):
     assert foresight[name]['unchanged'] > 1e-4
-    assert foresight[name]['ratio'] < 0.7
+    assert foresight[name]['predicted'] < 0.7 * foresight[name]['unchanged']
 
 
 def test_a_still_eye_is_never_worse_than_nothing_changes(get):
