@@ -4,6 +4,7 @@ import sys
 
 COMMANDS = {
     'run': ('dylora_ros.run', 'live in simulation (terminal view, or --duration S --headless)'),
+    'experiment': ('dylora_ros.experiments', 'repeat an experiment of the paper'),
     'pretrain': ('dylora_ros.experiments.pretrain', 'make the shipped low-rank weights anew'),
     'weights': ('dylora_ros.prepare', 'check and convert the packaged pretrained weights'),
     'docs': ('dylora_ros.docs', 'print the parameter file or the node tables'),

@@ -12,7 +12,9 @@ encoded input, so that an LR state of zero means "nothing unusual".
 Legend: b batch, n tokens, s sites, r rank.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import hashlib
 import json
 from pathlib import Path
@@ -29,6 +31,10 @@ SCHEMA_VERSION = '1'
 
 class SchemaError(ValueError):
     """Saved low-rank weights do not belong to this model, these sites or this rank."""
+
+
+class _Encoded(Exception):
+    """Every site has seen its input; unwinds :meth:`Adapter.encode`."""
 
 
 class DyLoRALayer(nn.Module):
@@ -48,25 +54,36 @@ class DyLoRALayer(nn.Module):
         self.register_buffer('centre', torch.zeros(rank))
         self.q: torch.Tensor | None = None       # (b, r) or (b, n, r)
         self.gamma: torch.Tensor | None = None   # like q; None means 1 (LoRA)
-        self.x: torch.Tensor | None = None       # (b, r): encoded input of the last forward
+        self.encoded: torch.Tensor | None = None     # A x - c of the last forward, every place
         self.calibrating = False
         self.inputs: torch.Tensor | None = None  # (b, d_in), pooled input while calibrating
+        self.seen: Callable[[], None] | None = None  # called once the input is encoded
+
+    def _record(self, encoded: torch.Tensor):
+        """Keep the encoded input; pooling waits until somebody reads it."""
+        self.encoded = encoded
+        if self.seen is not None:
+            self.seen()
 
     def _state(self, encoded: torch.Tensor) -> torch.Tensor:
         """Return ``gamma * (A x - c) + q``, broadcast over tokens where the state is pooled."""
-        if self.q is None and self.gamma is None:
-            return encoded
-        out = encoded
-        if self.gamma is not None:
-            out = out * self._align(self.gamma, encoded)
-        if self.q is not None:
-            out = out + self._align(self.q, encoded)
-        return out
+        gamma, q = self._align(self.gamma, encoded), self._align(self.q, encoded)
+        if gamma is None:
+            return encoded if q is None else encoded + q
+        return encoded * gamma if q is None else torch.addcmul(q, encoded, gamma)
 
-    def _align(self, state: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
-        while state.dim() < encoded.dim():
+    def _align(self, state: torch.Tensor | None, encoded: torch.Tensor) -> torch.Tensor | None:
+        while state is not None and state.dim() < encoded.dim():
             state = state.unsqueeze(1)
         return state
+
+    def pooled(self) -> torch.Tensor:
+        """Return ``x_s`` of the last forward, the mean over tokens or places, (b, r)."""
+        raise NotImplementedError
+
+    def tokens(self) -> torch.Tensor:
+        """Return ``x_s`` of the last forward at every token or place, (b, n, r)."""
+        raise NotImplementedError
 
 
 class DyLoRALinear(DyLoRALayer):
@@ -79,12 +96,25 @@ class DyLoRALinear(DyLoRALayer):
         nn.init.kaiming_uniform_(self.A, a=5 ** 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (b, n, d_in) or (b, d_in) to the adapted output; record ``self.x``."""
-        encoded = F.linear(x, self.A) - self.centre
-        self.x = encoded if encoded.dim() == 2 else encoded.flatten(1, -2).mean(1)
+        """Map (b, n, d_in) or (b, d_in) to the adapted output."""
+        encoded = F.linear(x, self.A, -self.centre)
+        self._record(encoded)
         if self.calibrating:
             self.inputs = (x if x.dim() == 2 else x.flatten(1, -2).mean(1)).detach()
-        return self.base(x) + F.linear(self._state(encoded), self.B) * self.scaling
+        out = self.base(x)
+        state = self._state(encoded).flatten(0, -2)
+        # one fused product instead of product, scaling and sum: the output is the big tensor
+        return torch.addmm(out.flatten(0, -2), state, self.B.T,
+                           alpha=self.scaling).view(out.shape)
+
+    def pooled(self) -> torch.Tensor:
+        """Return (b, r); see the base class."""
+        return self.encoded if self.encoded.dim() == 2 else self.encoded.flatten(1, -2).mean(1)
+
+    def tokens(self) -> torch.Tensor:
+        """Return (b, n, r); see the base class."""
+        return self.encoded.unsqueeze(1) if self.encoded.dim() == 2 else \
+            self.encoded.flatten(1, -2)
 
 
 class DyLoRAConv2d(DyLoRALayer):
@@ -99,15 +129,22 @@ class DyLoRAConv2d(DyLoRALayer):
         nn.init.kaiming_uniform_(self.A, a=5 ** 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (b, c, h, w) to the adapted output; record ``self.x``, the mean over places."""
+        """Map (b, c, h, w) to the adapted output."""
         base = self.base
-        encoded = F.conv2d(x, self.A, None, base.stride, base.padding, base.dilation)
-        encoded = encoded - self.centre.view(1, -1, 1, 1)
-        self.x = encoded.mean((2, 3))
+        encoded = F.conv2d(x, self.A, -self.centre, base.stride, base.padding, base.dilation)
+        self._record(encoded)
         return base(x) + F.conv2d(self._state(encoded), self.B) * self.scaling
 
-    def _align(self, state: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
-        return state[:, :, None, None] if state.dim() == 2 else state
+    def _align(self, state: torch.Tensor | None, encoded: torch.Tensor) -> torch.Tensor | None:
+        return state[:, :, None, None] if state is not None and state.dim() == 2 else state
+
+    def pooled(self) -> torch.Tensor:
+        """Return (b, r); see the base class."""
+        return self.encoded.mean((2, 3))
+
+    def tokens(self) -> torch.Tensor:
+        """Return (b, places, r); see the base class."""
+        return self.encoded.flatten(2).transpose(1, 2)
 
 
 _LAYERS = {nn.Linear: DyLoRALinear, nn.Conv2d: DyLoRAConv2d}
@@ -166,7 +203,48 @@ class Adapter:
 
     def read_x(self) -> torch.Tensor:
         """Return the encoded inputs ``x_s`` of the last forward pass, (b, s, r)."""
-        return torch.stack([layer.x for layer in self.layers.values()], 1)
+        return torch.stack([layer.pooled() for layer in self.layers.values()], 1)
+
+    def read_tokens(self) -> torch.Tensor:
+        """Return the encoded inputs of the last pass at every token, (b, n, s, r).
+
+        All sites must have seen the same tokens (true of a transformer's layers).
+        """
+        return torch.stack([layer.tokens() for layer in self.layers.values()], 2)
+
+    def encode(self, *args, **kwargs) -> torch.Tensor:
+        """Run the model just far enough to encode its input at every site.
+
+        What lies behind the last site's ``A`` cannot influence any ``x`` and is not computed.
+
+        Args:
+            args: of the model.
+            kwargs: of the model.
+
+        Returns:
+            (b, n, s, r) as :meth:`read_tokens`; gradients reach A and B.
+
+        Raises:
+            RuntimeError: the pass ended without visiting every site.
+
+        """
+        missing = dict.fromkeys(self.layers)
+
+        def visit(site: str):
+            missing.pop(site, None)
+            if not missing:
+                raise _Encoded
+
+        for site, layer in self.layers.items():
+            layer.seen = partial(visit, site)
+        try:
+            self.model(*args, **kwargs)
+        except _Encoded:
+            return self.read_tokens()
+        finally:
+            for layer in self.layers.values():
+                layer.seen = None
+        raise RuntimeError(f'the pass never reached the sites {list(missing)[:4]}')
 
     def parameters(self):
         """Yield A and B of every site: all that training may change."""

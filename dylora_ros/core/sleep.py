@@ -28,6 +28,8 @@ from dylora_ros.core.qnetwork import QNetwork
 GAP = 0.2             # s; rows further apart are not consecutive
 DISCOUNT = 0.98       # a cycle; about two seconds ahead
 BLOCK = 250           # waking rows held out together, at most
+_SANE = 20.0           # an LR state of this size is sane whatever was lived through
+_JUDGED = 2000         # newest rows that tell how large the states of waking life get
 MIN_ROWS = 4 * RECENT
 DAY = 1_080_000      # rows of a context that a trained q must be able to read
 LEAK = 0.02          # share of the attention that may fall on rows which LSH does not find
@@ -309,6 +311,7 @@ class Dreamer:
         """Dream for a budget of seconds (or ``most`` cycles), in episodes of ``episode``."""
         start = clock()
         report = DreamReport(0, 0, 0)
+        limit = self._limit()
         stamp = int(self.log.rows(self.log.committed - 1, self.log.committed)['stamp'][0])
         while clock() - start < seconds and (most is None or report.cycles < most):
             report.episodes += 1
@@ -323,7 +326,7 @@ class Dreamer:
                     break
                 stamp += int(self.period * 1e9)
                 row = self.cycle(composer, stamp, i)
-                sane = float(np.abs(row['x'].astype(np.float32)).max()) < 20.0
+                sane = bool((np.abs(row['x'].astype(np.float32)) < limit).all())
                 if not sane:
                     row['flags'] |= FLAG_REJECTED
                     report.rejected += 1
@@ -334,6 +337,12 @@ class Dreamer:
                     break
         progress(1.0, 0.0)
         return report
+
+    def _limit(self) -> np.ndarray:
+        """Return the size (w,) beyond which an LR state is no dream any more, but a fault."""
+        rows = self.log.rows(self.log.committed - _JUDGED, self.log.committed)
+        lived = rows['x'][rows['flags'] & FLAG_DREAM == 0].astype(np.float32)
+        return np.maximum(_SANE, 3 * np.abs(lived).max(0, initial=0.0))
 
     def cycle(self, composer: Composer, stamp: int, i: int) -> np.ndarray:
         """Dream one cycle, the ``i``-th of an episode (its first is the remembered moment)."""

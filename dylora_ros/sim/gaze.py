@@ -5,6 +5,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from dylora_ros.sim import view
+from dylora_ros.sim.screen import Screen
 from dylora_ros.sim.sound import Source, Voice
 from dylora_ros.sim.world import World
 
@@ -14,6 +16,7 @@ VOICES = {
     'green_cube': Voice(196.0, (0.7, 1.0, 0.3, 0.6), 1.3),
     'blue_cylinder': Voice(587.0, (1.0, 0.6), 5.0),
 }
+SCREEN_AT, SCREEN_SIZE = (1.5, 5.9, 1.6), (1.8, 1.2)     # m: middle, half width and height
 _PULL, _DRAG = 6.0, 2.5      # N/kg/m and N/kg/(m/s): how toys follow their paths
 
 
@@ -24,13 +27,27 @@ class Gaze(World):
         path: the MJCF file.
         seed: of paths and of who sounds when.
         toy: the named toy.
+        screen: put a noisy screen on the left wall (see ``screen.py``); all else stays the same.
     """
 
-    def __init__(self, path: str | Path, seed: int = 0, toy: str = 'red_ball', **kwargs):
+    def __init__(self, path: str | Path, seed: int = 0, toy: str = 'red_ball',
+                 screen: bool = False, **kwargs):
         if toy not in TOYS:
             raise ValueError(f'toy {toy!r} is not one of {TOYS}')
         self.toy = toy
+        self._screen = Screen(SCREEN_AT, SCREEN_SIZE) if screen else None
         super().__init__(path, seed, **kwargs)
+
+    def _load(self, path):
+        if self._screen is None:
+            return super()._load(path)
+        spec = mujoco.MjSpec.from_file(str(path))
+        self._screen.add(spec)
+        return spec.compile()
+
+    def _before_frame(self):
+        if self._screen is not None:
+            self._screen.show(self.model, self.seed, self.time)
 
     def _on_reset(self):
         self._bodies = {t: self.model.body(t).id for t in TOYS}
@@ -76,46 +93,19 @@ class Gaze(World):
 
     def sources(self) -> list[Source]:
         """Return the sounding toy."""
-        ears = np.stack([self.data.site('ear_left').xpos, self.data.site('ear_right').xpos])
-        axis = (ears[0] - ears[1]) / np.linalg.norm(ears[0] - ears[1])
         where = self.data.body(self.sounding).xpos
-        return [Source(VOICES[self.sounding], 0.25, where - ears, axis)]
+        return [self._source(VOICES[self.sounding], 0.25, where)]
 
     def direction(self, toy: str) -> tuple[float, float]:
-        """Return (right, up) of a toy as the camera sees it, in half views; |.| <= 1 is inside.
-
-        Behind the camera, the horizontal value is at least 2 in size, with the side's sign.
-        """
-        camera = self.data.camera(self.camera)
-        local = camera.xmat.reshape(3, 3).T @ (self.data.body(toy).xpos - camera.xpos)
-        half = np.tan(np.radians(self.model.camera(self.camera).fovy[0]) / 2)
-        if local[2] > -0.05:
-            return float(np.copysign(2.0 + local[2], local[0])), 0.0
-        return float(local[0] / -local[2] / half), float(local[1] / -local[2] / half)
+        """Return (right, up) of a toy in half views, as ``view.direction`` does."""
+        return view.direction(self, toy)
 
     def success(self) -> bool:
         """Whether the named toy is within the central third of the view."""
         right, up = self.direction(self.toy)
-        return abs(right) <= 1 / 3 and abs(up) <= 1 / 3
+        return view.in_the_middle(right, up)
 
     def captions(self) -> list[str]:
         """Say of each toy where it is in the view, and what sounds from where."""
-        out = []
-        for toy in TOYS:
-            name = toy.replace('_', ' ')
-            right, up = self.direction(toy)
-            if abs(right) > 1 or abs(up) > 1:
-                out.append(f'The {name} is out of my view.')
-            elif abs(right) <= 1 / 3 and abs(up) <= 1 / 3:
-                out.append(f'The {name} is in the middle of my view.')
-            elif abs(right) > abs(up):
-                out.append(f'The {name} is on the {"right" if right > 0 else "left"} side of my '
-                           'view.')
-            else:
-                out.append(f'The {name} is at the {"top" if up > 0 else "bottom"} of my view.')
-        right = self.direction(self.sounding)[0]
-        side = 'in front of me'
-        if abs(right) > 1:
-            side = f'from the {"right" if right > 0 else "left"}'
-        out.append(f'I hear the {self.sounding.replace("_", " ")} {side}.')
-        return out
+        out = [view.seen(toy, *self.direction(toy)) for toy in TOYS]
+        return [*out, view.heard(self.sounding, self.direction(self.sounding)[0])]

@@ -328,3 +328,9 @@ def test_dreaming_ends_with_its_seconds(dream):
     seconds = iter(range(10_000))
     report, rows, _ = dream(seconds=20.0, clock=lambda: float(next(seconds)))
     assert 0 < report.cycles <= 20
+
+
+def test_states_as_large_as_waking_life_had_are_sane(dream, log, small_schema):
+    log.append(stamp=6 * PERIOD, phase=Phase.AWAKE, x=np.full(small_schema.width, 12.0))
+    report, _, _ = dream(size=25.0, most=4)
+    assert report.rejected == 0
