@@ -7,7 +7,8 @@ can be learned by heart; the rows between are recorded from the running agent
 (``benchmarks/record.py``), continued as ``dylora_ros.experiments.stream`` describes, training and
 evaluation from different parts of the recording.
 
-Trained on at most 10^4 cycles. Arms, on the same streams: ``lsh``, q through the log, the
+Trained on at most 10^4 cycles, whose ages are stretched at random up to a day (the same cycles,
+lived more slowly). Arms, on the same streams: ``lsh``, q through the log, the
 streaming index and the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact
 attention over the newest 125 cycles (5 s); ``exact``, exact attention over everything with the
 weights of ``lsh``, on fewer questions; ``none``, no context. Chance is 0.5.
@@ -183,19 +184,20 @@ def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
             rows = exam.questions(log, j)
             now = torch.from_numpy(features(rows, log.schema))
             query = network.keys(now)
-            total = torch.zeros(len(rows), HEADS, 1)
-            read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS)
+            # doubles: far below the largest possible logit single precision is zero
+            total = torch.zeros(len(rows), HEADS, 1, dtype=torch.float64)
+            read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS, dtype=torch.float64)
             top = float(network.sharpness.exp().max())
             for i in range(0, int(t), 65536):
                 part = slice(i, min(i + 65536, int(t)))
                 age = (int(rows['stamp'][0]) - stamps[part]) * 1e-9
                 age = age.float()[None].expand(len(rows), -1)
                 logits = network.logits(query, keys[None, part].expand(len(rows), -1, -1), age)
-                weight = torch.exp(logits - top)
-                value = values[part] + network.time_values(age[0])
+                weight = torch.exp(logits.double() - top)
+                value = (values[part] + network.time_values(age[0])).double()
                 total += weight.sum(-1, keepdim=True)
                 read += torch.einsum('bhk,khe->bhe', weight, value.view(len(value), HEADS, -1))
-            heads = network.decide(now, network.rows(now), (read / total).flatten(1))
+            heads = network.decide(now, network.rows(now), (read / total).float().flatten(1))
             answers.append(heads.q[:, exam.cues.side].numpy())
     return exam.grade(np.array(answers))
 

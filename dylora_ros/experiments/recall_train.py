@@ -130,7 +130,9 @@ def train_lsh(network: QNetwork, lessons: Lessons, steps: int, lr: float = 2e-3)
         add = ~found & (rng.random(n) < 1.0 - 0.8 * share)
         chosen = np.concatenate([chosen, np.where(add, at, -1)[:, None]], 1)
         valid = torch.from_numpy(chosen >= 0)
-        age = torch.from_numpy(((ask[:, None] - chosen) * PERIOD * 1e-9).astype(np.float32))
+        # the same few cycles lived more slowly: ages up to a day, so that their code is known
+        stretch = np.exp(rng.uniform(0, np.log(DAY / TRAIN_ROWS), (n, 1))) * PERIOD * 1e-9
+        age = torch.from_numpy(((ask[:, None] - chosen) * stretch).astype(np.float32))
         heads = network(now, feats[np.maximum(chosen, 0)], age.clamp(min=0), valid)
         answer = heads.q[:, lessons.cues.side]
         sides = torch.from_numpy(sides).float()
@@ -142,7 +144,7 @@ def train_lsh(network: QNetwork, lessons: Lessons, steps: int, lr: float = 2e-3)
             weight[(other - torch.from_numpy(place)[:, None]).abs() < 1] = float('-inf')
         with torch.inference_mode(False):
             rest = network.logits(network.keys(now), torch.from_numpy(keys)[other].clone(),
-                                  (other - 0.0) * PERIOD * 1e-9) + weight[:, None]
+                                  other * torch.from_numpy(stretch).float()) + weight[:, None]
             leak = F.relu(rest.logsumexp(-1) - heads.mass + 4.0)
         # hashing finds what is near: a question's key must come close to its cue's key, and
         # keys of different questions must not
