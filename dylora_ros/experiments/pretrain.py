@@ -40,7 +40,7 @@ from dylora_ros.modalities.specs import ORDER
 from dylora_ros.sim.worlds import make as make_world
 
 EXPLORATION = 0.7     # as the predictor node explores
-Q_STEPS = 600, 900    # on the babble, on the life
+Q_STEPS = 600, 700    # on the babble, on the life
 
 
 def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Projector:
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--work', type=Path, default=Path('pretrain'))
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
     parser.add_argument('--cycles', type=int, default=12000, help='of babble')
-    parser.add_argument('--life', type=int, default=8000, help='cycles of the life')
+    parser.add_argument('--life', type=int, default=6000, help='cycles of the life')
     parser.add_argument('--lives', type=int, default=6, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
