@@ -3,7 +3,7 @@
 1. Babble: random smooth commands in several worlds; record frames, sound, joints and captions.
 2. A and centre of every site: the principal directions of its pooled input, whitened.
 3. q on the LR states of the babble.
-4. Decoders, and B of vision, hearing and body, to predict the next input under q's predictions;
+4. Decoders, and B of vision and hearing, to predict the next input under q's predictions;
    vision also of its own predictions, several frames ahead.
 5. A life with everything in the loop; q and the projector are fitted on its log.
 
@@ -27,7 +27,6 @@ from dylora_ros.experiments import pretrain_states as states
 from dylora_ros.experiments.babble import babble_in_worlds, log_states, States, VISION_EVERY
 from dylora_ros.experiments.life import fresh_agent, live
 from dylora_ros.experiments.pretrain_fit import (
-    biased_body,
     fit,
     fit_audio,
     fit_body,
@@ -41,7 +40,7 @@ from dylora_ros.modalities.specs import ORDER
 from dylora_ros.sim.worlds import make as make_world
 
 EXPLORATION = 0.7     # as the predictor node explores
-Q_STEPS = 600, 1500    # on the babble, on the life
+Q_STEPS = 600, 700    # on the babble, on the life
 
 
 def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Projector:
@@ -157,10 +156,9 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
         fit_body(body, data, caches['body.x'].numpy(), q['body'], EXPLORATION, rng)
 
     def fit_sight(vision, rng):
-        told = biased_body(senses['body'], data['signals'], q['body'], EXPLORATION)
         seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))
-        fit_vision(vision, FrameData(seen, data, caches['vision.x'].numpy(), q['vision'], told),
-                   rng)
+        fit_vision(vision, FrameData(seen, data, caches['vision.x'].numpy(), q['vision'],
+                                     caches['body.x'].numpy()), rng)
 
     def fit_hearing(audio, rng):
         heard = states.Heard(caches['heard.cycles'].numpy(),
@@ -208,7 +206,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--work', type=Path, default=Path('pretrain'))
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
     parser.add_argument('--cycles', type=int, default=12000, help='of babble')
-    parser.add_argument('--life', type=int, default=8000, help='cycles of the life')
+    parser.add_argument('--life', type=int, default=6000, help='cycles of the life')
     parser.add_argument('--lives', type=int, default=6, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Fit the decoders, and B of every sense that decodes, to predict the next input.
+"""Fit the decoders, and B of vision and hearing, to predict the next input.
 
 The frozen weights never change; A stays as it was whitened; B and the decoders are trained
 together, so that the predicted LR state biases encoding and decoding (paper, 3.3).
@@ -68,7 +68,10 @@ def fit_body_encoder(body, data: dict, rng):
 
 
 def fit_body(body, data: dict, x: np.ndarray, q: np.ndarray, noise: float, rng):
-    """Inverse model; forward model with B of the encoder.
+    """Inverse and forward model.
+
+    B of the encoder stays zero: the body's q carries the exploration noise, which would go
+    through B into the body's own x, the state that all senses are told.
 
     Args:
         body: the sense, its encoder fitted and whitened.
@@ -81,13 +84,11 @@ def fit_body(body, data: dict, x: np.ndarray, q: np.ndarray, noise: float, rng):
     """
     same = np.flatnonzero(np.diff(data['life']) == 0)
     now, command, after = _steps(data)
-    x, q = torch.from_numpy(x)[same], torch.from_numpy(q)[same]
-    x_after = torch.from_numpy(np.ascontiguousarray(x.numpy()))
-    x_after[:-1] = x[1:]
+    x_after, q = torch.from_numpy(x)[same + 1], torch.from_numpy(q)[same]
 
     def inverse(_):
-        i = rng.integers(0, len(now) - 1, 256)
-        noisy = x_after[i] + 0.1 * torch.randn_like(x[i])
+        i = rng.integers(0, len(now), 256)
+        noisy = x_after[i] + 0.1 * torch.randn_like(x_after[i])
         return F.mse_loss(body.decoder(now[i], noisy), command[i])
 
     fit(body.decoder.parameters(), inverse, 3000, 2e-3, 'body inverse')
@@ -101,25 +102,16 @@ def fit_body(body, data: dict, x: np.ndarray, q: np.ndarray, noise: float, rng):
         forward.low.copy_(after.amin(0) - margin)
         forward.high.copy_(after.amax(0) + margin)
     scale = (after - now).std(0) + 1e-3
+    body.adapter.set_state(None, gamma=0.0)
+    with torch.no_grad():
+        changes = body.encoder(now)
 
     def foresee(_):
         i = rng.integers(0, len(now), 256)
-        biased = q[i] + noise * torch.randn_like(q[i])
-        body.adapter.set_state(biased, gamma=0.0)
-        guess = forward(now[i], body.encoder(now[i]), command[i], biased)
+        guess = forward(now[i], changes[i], command[i], q[i] + noise * torch.randn_like(q[i]))
         return F.mse_loss(guess / scale, after[i] / scale)
 
-    fit([*forward.parameters(), *matrices_b(body.adapter)], foresee, 3000, 1e-3, 'body forward')
-
-
-def biased_body(body, signals: np.ndarray, q: np.ndarray, noise: float) -> np.ndarray:
-    """Return x (n, s, r) of the body as other senses are told it: under q and exploration."""
-    q = torch.from_numpy(q)
-    before = torch.cat([torch.zeros_like(q[:1]), q[:-1] + noise * torch.randn_like(q[1:])])
-    with torch.inference_mode():
-        body.adapter.set_state(before, gamma=0.0)
-        body.encoder(torch.from_numpy(signals))
-        return body.adapter.read_x().numpy()
+    fit(forward.parameters(), foresee, 3000, 1e-3, 'body forward')
 
 
 def _steps(data: dict):
