@@ -4,7 +4,6 @@ from importlib import import_module
 import sys
 
 EXPERIMENTS = {
-    'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
     'mrpc': ('dylora_ros.experiments.mrpc',
              'Figure 5: LoRA, global context, blinded with and without it'),
     'recall': ('dylora_ros.experiments.recall',
