@@ -267,7 +267,8 @@ class LifecycleManagerNode(AgentNode):
         return await self._transition(node, transition, wanted, timeout)
 
     async def _state(self, node: str, timeout: float) -> int | None:
-        response = await self._caller.call(self._get[node], GetState.Request(), timeout)
+        response = await self._caller.call(self._get[node], GetState.Request(), timeout,
+                                           again=1.0)
         return None if response is None else response.current_state.id
 
     async def _transition(self, node: str, transition: int, wanted: int, timeout: float) -> bool:

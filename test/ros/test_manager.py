@@ -145,12 +145,20 @@ def test_lost_responses_do_not_hold_the_agent_up(bench):
     crew = Crew(bench, ['actuator'])
     caller, call = crew.manager._caller, crew.manager._caller.call
 
-    async def deaf(client, request, timeout):
-        response = await call(client, request, timeout)
+    async def deaf(client, request, timeout, **options):
+        response = await call(client, request, timeout, **options)
         if client in crew.manager._change.values():
             await caller.pause(60.0)       # the node has changed, its answer never comes
         return response
 
     caller.call = deaf
     assert crew.tell('start').success
+    assert crew.reaches('AWAKE', 10.0)
+
+
+def test_a_service_that_seems_not_to_be_there_is_asked_all_the_same(bench, monkeypatch):
+    from rclpy.client import Client
+    monkeypatch.setattr(Client, 'service_is_ready', lambda self: False)
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True)
     assert crew.reaches('AWAKE', 10.0)
