@@ -44,7 +44,7 @@ def ros_arguments(options: argparse.Namespace, memory: Path) -> list[str]:
     if options.sleep_after:
         values.append(('lifecycle_manager', 'sleep_after', float(options.sleep_after)))
         for node in ('lifecycle_manager', 'predictor'):
-            values += [(node, 'rem_seconds', 6.0), (node, 'nrem_seconds', 8.0)]
+            values += [(node, 'rem_seconds', 6.0), (node, 'nrem_seconds', 14.0)]
     if not options.headless and os.environ.get('DISPLAY'):
         values.append(('simulator', 'viewer', 'true'))
     out = ['--params-file', options.params_file] if options.params_file else []
