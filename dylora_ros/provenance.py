@@ -23,7 +23,7 @@ def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
 
 
 def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> dict[str, object]:
-    """Return processor, cores that we may use, memory (GiB), load, and versions."""
+    """Return processor, cores that we may use, memory (GiB) and versions."""
     versions = {'python': platform.python_version()}
     for package in packages:
         try:
@@ -39,7 +39,7 @@ def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> d
                 break
     pages, size = os.sysconf('SC_PHYS_PAGES'), os.sysconf('SC_PAGE_SIZE')
     return {'cpu': name, 'cores': len(os.sched_getaffinity(0)),
-            'memory_gib': round(pages * size / 2**30, 1), 'load': round(os.getloadavg()[0], 2),
+            'memory_gib': round(pages * size / 2**30, 1),
             'versions': versions}
 
 
