@@ -59,6 +59,16 @@ class Bench:
         assert self.spin_until(lambda: publisher.get_subscription_count() > 0)
         return publisher
 
+    def ask(self, name, kind, **values):
+        """Call a service; what the middleware says of its presence is a hint, not a fact."""
+        client = self.probe.create_client(kind, name)
+        for _ in range(5):
+            self.spin_until(client.service_is_ready, 1.0)
+            future = client.call_async(kind.Request(**values))
+            if self.spin_until(future.done, 2.0):
+                return future.result()
+        raise AssertionError(f'{name} does not answer')
+
     def spin_until(self, done, timeout=5.0):
         """Spin until ``done()``; returns whether it came true in time."""
         end = time.monotonic() + timeout

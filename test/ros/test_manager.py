@@ -25,21 +25,11 @@ class Crew:
     def phase(self):
         return self.phases[-1].data if self.phases else None
 
-    def ask(self, name, kind=Trigger):
-        """Call a service; what the middleware says of its presence is a hint, not a fact."""
-        client = self.bench.probe.create_client(kind, name)
-        for _ in range(5):
-            self.bench.spin_until(client.service_is_ready, 1.0)
-            future = client.call_async(kind.Request())
-            if self.bench.spin_until(future.done, 2.0):
-                return future.result()
-        raise AssertionError(f'{name} does not answer')
-
     def tell(self, verb):
-        return self.ask(f'lifecycle_manager/{verb}')
+        return self.bench.ask(f'lifecycle_manager/{verb}', Trigger)
 
     def state(self, node):
-        return self.ask(f'{node}/get_state', GetState).current_state.label
+        return self.bench.ask(f'{node}/get_state', GetState).current_state.label
 
     def reaches(self, phase, timeout=15.0):
         return self.bench.spin_until(lambda: self.phase == phase, timeout)

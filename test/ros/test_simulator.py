@@ -17,14 +17,6 @@ def node(bench):
     return bench.up(SimulatorNode, words_every=0.2)
 
 
-def call(bench, kind, name, **values):
-    client = bench.probe.create_client(kind, name)
-    assert bench.spin_until(client.service_is_ready)
-    future = client.call_async(kind.Request(**values))
-    assert bench.spin_until(future.done)
-    return future.result()
-
-
 def test_world_gives_all_senses_their_signals(bench, node):
     frames, sound = bench.hear('camera/image_raw'), bench.hear('microphone/audio')
     joints, words = bench.hear('joint_states'), bench.hear('text/words')
@@ -54,23 +46,23 @@ def test_nan_command_is_refused(bench, node):
 
 
 def test_pause_stops_time_and_step_advances_one_cycle(bench, node):
-    assert call(bench, SetBool, 'simulator/pause', data=True).success
+    assert bench.ask('simulator/pause', SetBool, data=True).success
     before = node.world.time
     bench.spin(0.1)
     assert node.world.time == before
-    assert call(bench, Trigger, 'simulator/step').success
+    assert bench.ask('simulator/step', Trigger).success
     assert node.world.time == pytest.approx(before + 0.04)
-    assert call(bench, SetBool, 'simulator/pause', data=False).success
+    assert bench.ask('simulator/pause', SetBool, data=False).success
     assert bench.spin_until(lambda: node.world.time > before + 0.1)
 
 
 def test_step_without_pause_is_refused(bench, node):
-    assert not call(bench, Trigger, 'simulator/step').success
+    assert not bench.ask('simulator/step', Trigger).success
 
 
 def test_real_time_is_kept(bench, node):
     bench.spin(1.0)
-    report = json.loads(call(bench, Trigger, 'simulator/report').message)
+    report = json.loads(bench.ask('simulator/report', Trigger).message)
     assert 0.5 < report['real_time_factor'] < 1.1
 
 
