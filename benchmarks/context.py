@@ -32,9 +32,9 @@ from dylora_ros.core.lsh import AngularHash  # noqa: E402
 from dylora_ros.core.memory import MOST, new_hash, RECENT  # noqa: E402
 from dylora_ros.core.predictor import Predictor  # noqa: E402
 from dylora_ros.core.qnetwork import HEADS, QNetwork, WIDTH  # noqa: E402
-from dylora_ros.experiments.stream import build, Stream  # noqa: E402
+from dylora_ros.experiments.stream import asked, build, Stream  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
-from dylora_ros.provenance import machine  # noqa: E402
+from dylora_ros.provenance import machine, write  # noqa: E402
 
 EXACT_EVERY = 8       # ticks between two runs of the slow peers
 _CHUNK = 65536
@@ -56,14 +56,6 @@ def quantiles(values) -> dict:
     """Return median and 99th percentile."""
     return {'p50': round(float(np.median(values)), 4),
             'p99': round(float(np.quantile(values, 0.99)), 4), 'n': len(values)}
-
-
-def asked(row: np.ndarray) -> np.ndarray:
-    """Return a row as it is when q is asked: nothing decided yet."""
-    row = row.copy()
-    for name in ('q', 'aux', 'action', 'reward'):
-        row[name] = 0
-    return row
 
 
 class Life:
@@ -328,7 +320,7 @@ def main(arguments: list[str] | None = None):
     result['machine'] = machine()
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + '\n')
+        write(options.out, result)
     print(json.dumps(result))
 
 

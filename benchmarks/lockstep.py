@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dylora_ros.provenance import provenance  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
 from dylora_ros.sim.batch import Batch  # noqa: E402
 
 WORLDS = (('gaze', {}), ('gaze with screen', {'screen': True}), ('forage', {}), ('reach', {}))
@@ -92,7 +92,7 @@ def main():
     for batch, _, _ in arms.values():
         batch.close()
     if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + '\n')
+        write(options.out, result)
     print(json.dumps(result))
 
 

@@ -9,18 +9,20 @@ random vectors say nothing about attention over the agent's own memory.
 import argparse
 import json
 from pathlib import Path
+import sys
 import time
 
 import numpy as np
 import torch
 
-from dylora_ros.core.agent import Agent
-from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.motor import Exploration
-from dylora_ros.core.predictor import Predictor, QNetwork
-from dylora_ros.experiments.pretrain import guard_for, live, PERIOD
-from dylora_ros.modalities import registry
-from dylora_ros.sim.worlds import make as make_world
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dylora_ros.core.agent import Agent  # noqa: E402
+from dylora_ros.core.context import GlobalContext  # noqa: E402
+from dylora_ros.core.qnetwork import QNetwork  # noqa: E402
+from dylora_ros.experiments.life import agent_on, live  # noqa: E402
+from dylora_ros.modalities import registry  # noqa: E402
+from dylora_ros.sim.worlds import make as make_world  # noqa: E402
 
 PART = 2500        # cycles of one life: another world seed, so that toys and sounds vary
 
@@ -31,14 +33,10 @@ def record(path: Path, cycles: int, capacity: int, seed: int = 0):
     senses = {name: registry.make(name) for name in registry.ORDER}
     network = QNetwork.load(registry.SHIPPED / 'q.safetensors', schema)
     with GlobalContext.open(path, schema, capacity) as log:
-        body = schema.modalities['body']
         while log.committed < cycles:
             part = log.committed // PART
             world = make_world('gaze', 1000 + seed + part)
-            agent = Agent(senses, log, Predictor(network, log), guard_for(world),
-                          Exploration(body[0] * body[1], 0.7, period=PERIOD, seed=seed + part))
-            for sense in senses.values():
-                sense.forget_expectation()
+            agent = agent_on(log, senses, network, world, 0.7, seed + part)
             start, before = time.time(), log.committed
             live(_After(agent, log), world, min(PART, cycles - log.committed), [])
             spent, lived = time.time() - start, log.committed - before

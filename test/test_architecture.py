@@ -1,6 +1,7 @@
 """Who may know whom: core nobody, modalities core, sim nobody; ROS only in ros/ and nodes/."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 import re
 
@@ -81,3 +82,13 @@ def test_nothing_is_ever_unpickled(path):
     text = path.read_text()
     assert 'torch.load' not in text
     assert not any(m.split('.')[0] in ('pickle', 'dill', 'joblib') for m in imports(path))
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'benchmarks').glob('*.py')), ids=name)
+def test_benchmarks_import_what_is_there(path):
+    # they are run by hand: a name that has moved would only be missed then
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith('dylora_ros'):
+            module = import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name), f'{node.module} has no {alias.name}'

@@ -13,12 +13,9 @@ import torch
 
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.cycle import Prediction
-from dylora_ros.core.features import feature_width, features, lived
-from dylora_ros.core.memory import DEPTH, Memory, RECENT
-from dylora_ros.core.qnetwork import Heads, QNetwork, WIDTH
-
-__all__ = ['DEPTH', 'RECENT', 'WIDTH', 'Forgetful', 'Heads', 'Prediction', 'Predictor',
-           'QNetwork', 'feature_width', 'features']
+from dylora_ros.core.features import features, lived
+from dylora_ros.core.memory import Memory
+from dylora_ros.core.qnetwork import Heads, QNetwork
 
 
 class Predictor:

@@ -341,8 +341,8 @@ class Dreamer:
     def _limit(self) -> np.ndarray:
         """Return the size (w,) beyond which an LR state is no dream any more, but a fault."""
         rows = self.log.rows(self.log.committed - _JUDGED, self.log.committed)
-        lived = rows['x'][rows['flags'] & FLAG_DREAM == 0].astype(np.float32)
-        return np.maximum(_SANE, 3 * np.abs(lived).max(0, initial=0.0))
+        states = rows['x'][lived(rows)].astype(np.float32)
+        return np.maximum(_SANE, 3 * np.abs(states).max(0, initial=0.0))
 
     def cycle(self, composer: Composer, stamp: int, i: int) -> np.ndarray:
         """Dream one cycle, the ``i``-th of an episode (its first is the remembered moment)."""

@@ -1,7 +1,6 @@
 """The paper's and our evidence: ``python -m dylora_ros experiment NAME``."""
 
-from importlib import import_module
-import sys
+from dylora_ros.command import dispatch
 
 EXPERIMENTS = {
     'mrpc': ('dylora_ros.experiments.mrpc',
@@ -18,11 +17,4 @@ EXPERIMENTS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Dispatch to an experiment."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] not in EXPERIMENTS:
-        out = sys.stdout if arguments and arguments[0] in ('-h', '--help') else sys.stderr
-        print('usage: python -m dylora_ros experiment NAME ...\n', file=out)
-        for name, (_, doc) in EXPERIMENTS.items():
-            print(f'  {name:12} {doc}', file=out)
-        return 0 if out is sys.stdout else 2
-    return import_module(EXPERIMENTS[arguments[0]][0]).main(arguments[1:]) or 0
+    return dispatch(EXPERIMENTS, 'python -m dylora_ros experiment NAME', arguments)

@@ -22,7 +22,7 @@ from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
 from dylora_ros.experiments.life import Feed, Foresight, fresh_agent
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
-from dylora_ros.provenance import provenance
+from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
 HORIZONS = (1, 5, 25, 125)
@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None):
         'dream_real_time_factor_of_cpu_time': cycles * PERIOD / used,
         'cycles': int(cycles), 'rejected': int(rejected)}
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / 'dreams.json').write_text(json.dumps(result, indent=1) + '\n')
+    write(options.output / 'dreams.json', result)
     picture(options.output / 'dreams.png', shown[:3])
     print(json.dumps(result['divergence'], indent=1))
     print(f'dreams at {result["dream_real_time_factor"]:.1f} x real time '

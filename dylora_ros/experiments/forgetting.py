@@ -15,6 +15,7 @@ from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.features import features, lived
 from dylora_ros.core.qnetwork import HEADS, QNetwork
 from dylora_ros.modalities import registry
+from dylora_ros.provenance import write
 
 
 @torch.inference_mode()
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None):
               'half_life_s': [round(float(v), 4) for v in half],
               'older_than': {f'{limit} s': [round(float(np.interp(limit, ages, s)), 4)
                                             for s in share] for limit in (1, 10, 100, 1000)}}
-    (options.out / 'forgetting.json').write_text(json.dumps(result, indent=1) + '\n')
+    write(options.out / 'forgetting.json', result)
     print(json.dumps(result))
 
 

@@ -64,16 +64,20 @@ class Foresight:
         return out
 
 
+def agent_on(log: GlobalContext, senses: dict, network: QNetwork, world, noise: float,
+             seed: int) -> Agent:
+    """Return an agent that goes on with a log."""
+    sites, rank = log.schema.modalities['body']
+    return Agent(senses, log, Predictor(network, log), guard_for(world),
+                 Exploration(sites * rank, noise, period=PERIOD, seed=seed))
+
+
 def fresh_agent(senses: dict, path: Path, network: QNetwork, cycles: int, world,
                 noise: float, seed: int) -> tuple[Agent, GlobalContext]:
     """Return an agent with an empty log at ``path``."""
-    schema = network.schema
     path.unlink(missing_ok=True)
-    log = GlobalContext.open(path, schema, cycles)
-    sites, rank = schema.modalities['body']
-    agent = Agent(senses, log, Predictor(network, log), guard_for(world),
-                  Exploration(sites * rank, noise, period=PERIOD, seed=seed))
-    return agent, log
+    log = GlobalContext.open(path, network.schema, cycles)
+    return agent_on(log, senses, network, world, noise, seed), log
 
 
 def live(agent: Agent, world, cycles: int, caption: list,

@@ -34,8 +34,9 @@ from dylora_ros.core.predictor import Forgetful, Predictor
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.experiments.passkey_text import answers, chains, filler
-from dylora_ros.experiments.recall import wilson
 from dylora_ros.experiments.recall_train import say
+from dylora_ros.experiments.statistics import wilson
+from dylora_ros.provenance import write
 
 BLOCKS, RANK, WIDTH = 4, 32, 384
 SCHEMA = RowSchema({'text': (BLOCKS, RANK)}, 1, 1, adapters='passkey')
@@ -382,7 +383,7 @@ def main(arguments: list[str] | None = None):
             start = time.time()
             sizes[str(tokens)] = examine(work, states, network, tokens, options.questions,
                                          sentences, per_sentence, exam)
-            state.write_text(json.dumps(sizes))
+            write(state, sizes)
             say(f'{tokens} tokens in {time.time() - start:.0f} s: {sizes[str(tokens)]["lsh"]}')
     chosen = [sizes[str(t)] for t in options.tokens]
     result = {'command': 'python -m dylora_ros experiment passkey '
@@ -393,7 +394,7 @@ def main(arguments: list[str] | None = None):
               'two_facts': {str(s['tokens']): s['lsh']['two_facts']['accuracy']
                             for s in chosen},
               'sizes': chosen, **speed(work)}
-    (work / 'passkey.json').write_text(json.dumps(result, indent=1) + '\n')
+    write(work / 'passkey.json', result)
     figure(result, work / 'passkey.png')
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)

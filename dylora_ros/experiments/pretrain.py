@@ -12,7 +12,6 @@ same seed and versions give the same weights, however long it takes.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,7 @@ from dylora_ros.experiments.pretrain_fit import (
 )
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
+from dylora_ros.provenance import write
 from dylora_ros.sim.worlds import make as make_world
 
 EXPLORATION = 0.7     # as the predictor node explores
@@ -241,10 +241,9 @@ def main(arguments: list[str] | None = None):
     shipped.load_state_dict(network.state_dict())
     shipped.save(options.out / 'q.safetensors')
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
-    (options.out / 'pretrain.json').write_text(json.dumps(
-        {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
-         'cycles': options.cycles, 'q': report, 'next_input_errors': errors},
-        indent=1) + '\n')
+    write(options.out / 'pretrain.json',
+          {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
+           'cycles': options.cycles, 'q': report, 'next_input_errors': errors})
     log.close()
     say(f'wrote {options.out}')
 

@@ -38,7 +38,9 @@ from dylora_ros.experiments.recall_train import (
     train_lsh,
     TRAIN_ROWS,
 )
+from dylora_ros.experiments.statistics import wilson
 from dylora_ros.experiments.stream import Stream
+from dylora_ros.provenance import write
 
 WINDOW = 125
 
@@ -97,13 +99,6 @@ class Exam:
             out[str(d)] = {'accuracy': right / len(answers), 'n': len(answers),
                            'interval': wilson(right, len(answers))}
         return out
-
-
-def wilson(right: int, n: int) -> list[float]:
-    """Return the 95 % Wilson score interval of a share."""
-    z, p = 1.96, right / n
-    mid, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
-    return [round((mid - half) / (1 + z * z / n), 4), round((mid + half) / (1 + z * z / n), 4)]
 
 
 class _Until:
@@ -287,7 +282,7 @@ def main(arguments: list[str] | None = None):
         if arm not in arms:
             start = time.time()
             arms[arm] = ask()
-            state.write_text(json.dumps(arms))
+            write(state, arms)
             say(f'{arm}: {arms[arm]} in {time.time() - start:.0f} s')
     rows = cues.new(np.random.default_rng(0), 1)[0].shape[1]
     result = {'command': f'python -m dylora_ros experiment recall --steps {options.steps} '
@@ -295,7 +290,7 @@ def main(arguments: list[str] | None = None):
               'seed': options.seed, 'trained_on_cycles': TRAIN_ROWS, 'name_signs': rows,
               'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
               'arms': arms}
-    (options.work / 'recall.json').write_text(json.dumps(result, indent=1) + '\n')
+    write(options.work / 'recall.json', result)
     figure(result, options.work / 'recall.png')
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from dylora_ros.core.gru import GRUNetwork
 from dylora_ros.core.lsh import SequenceIndex, strongest
 from dylora_ros.core.memory import DEPTH, KEPT, MOST, new_hash, RECENT
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.experiments.stream import PERIOD, SEGMENT, Stream
+from dylora_ros.experiments.stream import asked, PERIOD, SEGMENT, Stream
 
 TRAIN_ROWS = 10_000
 DAY = 1_080_000
@@ -56,14 +56,6 @@ class Cues:
         """Return n random names and sides."""
         names = rng.choice([-1.0, 1.0], (n, self._slot.stop - self._slot.start - 1))
         return names, rng.choice([-1.0, 1.0], n)
-
-
-def asked(rows: np.ndarray) -> np.ndarray:
-    """Return rows as they are when q is asked: nothing decided yet."""
-    rows = rows.copy()
-    for name in ('q', 'aux', 'action', 'reward'):
-        rows[name] = 0
-    return rows
 
 
 class Lessons:

@@ -33,3 +33,10 @@ def interval(values: np.ndarray, draws: int = 4000, seed: int = 0) -> dict[str, 
         means[i] = by_seed[rng.integers(0, items, items)].mean()
     low, high = np.quantile(means, [0.025, 0.975])
     return {'mean': float(values.mean()), 'low': float(low), 'high': float(high)}
+
+
+def wilson(right: int, n: int) -> list[float]:
+    """Return the 95 % Wilson score interval of a share."""
+    z, p = 1.96, right / n
+    mid, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
+    return [round((mid - half) / (1 + z * z / n), 4), round((mid + half) / (1 + z * z / n), 4)]

@@ -55,6 +55,14 @@ class Stream:
         return np.concatenate([self.segment() for _ in range(-(-count // SEGMENT))])
 
 
+def asked(rows: np.ndarray) -> np.ndarray:
+    """Return rows, or one row, as they are when q is asked: nothing decided yet."""
+    rows = rows.copy()
+    for name in ('q', 'aux', 'action', 'reward'):
+        rows[name] = 0
+    return rows
+
+
 def build(path: Path, recorded: Path, count: int, seed: int = 0) -> GlobalContext:
     """Return a reader of a log of ``count`` rows, made if it is not there."""
     if not path.exists():

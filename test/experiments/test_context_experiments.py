@@ -5,8 +5,9 @@ import pytest
 
 from dylora_ros.core.context import GlobalContext, RowSchema
 from dylora_ros.experiments.passkey_text import answers, chains, CITIES, filler
-from dylora_ros.experiments.recall import Exam, wilson
+from dylora_ros.experiments.recall import Exam
 from dylora_ros.experiments.recall_train import asked, Cues, Lessons, SIZE
+from dylora_ros.experiments.statistics import wilson
 from dylora_ros.experiments.stream import build, PERIOD, Stream
 
 SCHEMA = RowSchema({'text': (4, 4), 'body': (2, 2)}, 1, 2)

@@ -42,6 +42,15 @@ class Bench:
         assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
         return node
 
+    @staticmethod
+    def errors(node):
+        """Return the growing list of the node's error messages."""
+        told = []
+        logger = node.get_logger()
+        logger.error = lambda text, **_: told.append(text)
+        node.get_logger = lambda: logger
+        return told
+
     def hear(self, topic):
         """Collect what comes on a topic; returns the growing list."""
         from dylora_ros.ros.interfaces import TOPICS

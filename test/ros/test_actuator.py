@@ -133,10 +133,7 @@ def test_deactivation_sends_the_stop_command_first(driver):
 def test_a_configured_actuator_that_never_woke_ends_without_complaint(bench):
     node = bench.make(ActuatorNode)
     node.trigger_configure()
-    told = []
-    logger = node.get_logger()
-    logger.error = lambda text, **_: told.append(text)
-    node.get_logger = lambda: logger
+    told = bench.errors(node)
     node.trigger_shutdown()
     assert told == []
 

@@ -29,15 +29,6 @@ def need(name):
         pytest.skip(f'the packaged weights {NEEDS[name]} are not installed')
 
 
-def listen_to_errors(node):
-    """Return the growing list of the node's error messages."""
-    told = []
-    logger = node.get_logger()
-    logger.error = lambda text, **_: told.append(text)
-    node.get_logger = lambda: logger
-    return told
-
-
 def entities(node):
     """Count what a node could leak."""
     return (len(list(node.publishers)), len(list(node.subscriptions)), len(list(node.timers)),
@@ -71,7 +62,7 @@ def test_unknown_parameter_is_an_error(bench, name):
 @pytest.mark.parametrize(('name', 'words'), [('camera', 'found'), ('microphone', 'found')])
 def test_missing_device_fails_configure_and_names_what_is_there(bench, name, words):
     node = bench.make(graph.node_class(name), device='no such device')
-    told = listen_to_errors(node)
+    told = bench.errors(node)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert 'no such device' in told[0]
     assert words in told[0] or 'libportaudio2' in told[0]
@@ -238,7 +229,7 @@ def test_changed_statements_are_noticed_and_change_nothing(bench, tmp_path):
     path = tmp_path / 'statements.yaml'
     path.write_text('good:\n- The red ball is in the middle of my view.\n')
     node = bench.up(graph.node_class('reward'), statements=str(path))
-    told = listen_to_errors(node)
+    told = bench.errors(node)
     path.write_text('good:\n- I do nothing.\n')
     from dylora_ros.core.phases import Phase
     before = node.reward
