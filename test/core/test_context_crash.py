@@ -24,6 +24,8 @@ for line in sys.stdin:
     if not (child := os.fork()):
         with GlobalContext.open(sys.argv[1], schema, 300) as log:
             n = log.committed
+            # the life before may have ended between its commit and its word of it
+            os.pwrite(told, n.to_bytes(8, 'little'), 0)
             while True:
                 x = np.full(100, n % 1000, np.float32)
                 log.append(stamp=n, x=x, q=x)
