@@ -11,7 +11,7 @@ from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.memory import Memory, MOST, Past, RECENT
 from dylora_ros.core.predictor import Forgetful, Predictor
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.sleep import Experience
+from dylora_ros.core.experience import Experience
 
 PERIOD = 40_000_000
 

@@ -1,0 +1,36 @@
+"""Rows for rehearsal: saved and loaded whole, and of the same agent only."""
+
+import numpy as np
+import pytest
+
+from dylora_ros.core import childhood
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.rows import RowSchema
+
+
+@pytest.fixture
+def rows(small_schema):
+    rows = np.zeros(10, small_schema.dtype)
+    rows['stamp'] = np.arange(10)
+    rows['x'] = 0.5
+    return rows
+
+
+def test_rows_come_back_as_they_were(tmp_path, small_schema, rows):
+    childhood.save(tmp_path / 'c.safetensors', rows, small_schema)
+    assert childhood.load(tmp_path / 'c.safetensors', small_schema).tobytes() == rows.tobytes()
+
+
+def test_the_newest_rows_are_kept(tmp_path, small_schema, rows, monkeypatch):
+    monkeypatch.setattr(childhood, 'MOST', 4)
+    childhood.save(tmp_path / 'c.safetensors', rows, small_schema)
+    loaded = childhood.load(tmp_path / 'c.safetensors', small_schema)
+    assert loaded['stamp'].tolist() == [6, 7, 8, 9]
+
+
+def test_rows_of_another_agent_are_refused(tmp_path, small_schema, rows):
+    childhood.save(tmp_path / 'c.safetensors', rows, small_schema)
+    other = RowSchema(small_schema.modalities, actions=small_schema.actions + 1,
+                      aux=small_schema.aux)
+    with pytest.raises(SchemaError, match='pretrain'):
+        childhood.load(tmp_path / 'c.safetensors', other)
