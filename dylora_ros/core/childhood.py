@@ -10,10 +10,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from dylora_ros.core.experience import Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema
 
 MOST = 4000           # rows; 2 MB
+FILE = 'childhood.safetensors'
 
 
 def save(path: Path, rows: np.ndarray, schema: RowSchema):
@@ -40,3 +42,11 @@ def load(path: Path, schema: RowSchema) -> np.ndarray:
                               f'{schema.to_json()}; make both with '
                               '"python -m dylora_ros pretrain"')
         return np.ascontiguousarray(file.get_tensor('rows')).view(schema.dtype)[:, 0]
+
+
+def experience(weights: Path, schema: RowSchema) -> Experience | None:
+    """Return what to rehearse; None where the weights came without rows of this agent."""
+    try:
+        return Experience(load(weights / FILE, schema), schema)
+    except (FileNotFoundError, SchemaError):
+        return None

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
 
+RATE, PASSES = 3e-4, 4     # of a night: the shipped q knows most; see decision 005
 _CHECKS = 8           # of the validation loss in one training
 _MEAN = 0.05          # share of the newest weights in their running mean
 

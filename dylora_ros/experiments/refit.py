@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.sleep import train
 
 

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 from pathlib import Path
 
-RATE, PASSES = 3e-4, 4     # of learning in NREM: the shipped q knows most; see decision 005
 _SPAWN = multiprocessing.get_context('spawn')
 
 
@@ -90,13 +89,14 @@ def _open(options: dict):
 
 
 def _train(options: dict, pipe) -> dict:
+    from dylora_ros.core import childhood
     from dylora_ros.core.experience import Experience
-    from dylora_ros.core.sleep import train
+    from dylora_ros.core.sleep import PASSES, RATE, train
     log, network = _open(options)
     rows = log.rows(log.committed - options['train_rows'], log.committed)
     report = train(network, Experience(rows, log.schema), options['NREM'],
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
-                   childhood=_childhood(Path(options['weights']), log.schema),
+                   childhood=childhood.experience(Path(options['weights']), log.schema),
                    progress=lambda share, left: pipe.send(('progress', (share, left))))
     if report.kept:
         network.save(Path(options['memory']) / 'q.safetensors')
@@ -104,22 +104,11 @@ def _train(options: dict, pipe) -> dict:
             for k, v in report.as_dict().items()}
 
 
-def _childhood(weights: Path, schema):
-    """Return the rows to rehearse, or None where the weights came without (of this agent)."""
-    from dylora_ros.core import childhood
-    from dylora_ros.core.experience import Experience
-    from dylora_ros.core.lowrank import SchemaError
-    try:
-        return Experience(childhood.load(weights / 'childhood.safetensors', schema), schema)
-    except (FileNotFoundError, SchemaError):
-        return None
-
-
 def _dream(options: dict, pipe) -> dict:
     import numpy as np
 
-    from dylora_ros.core.predictor import Predictor
     from dylora_ros.core.dreamer import Dreamer
+    from dylora_ros.core.predictor import Predictor
     from dylora_ros.modalities import keyframes, registry
     log, network = _open(options)
     period = options['period']

@@ -34,3 +34,14 @@ def test_rows_of_another_agent_are_refused(tmp_path, small_schema, rows):
                       aux=small_schema.aux)
     with pytest.raises(SchemaError, match='pretrain'):
         childhood.load(tmp_path / 'c.safetensors', other)
+
+
+def test_weights_without_rows_of_this_agent_give_nothing_to_rehearse(tmp_path, small_schema):
+    assert childhood.experience(tmp_path, small_schema) is None
+
+
+def test_rows_of_this_agent_are_rehearsed(tmp_path, small_schema):
+    rows = np.zeros(200, small_schema.dtype)
+    rows['stamp'] = 40_000_000 * np.arange(200)
+    childhood.save(tmp_path / childhood.FILE, rows, small_schema)
+    assert len(childhood.experience(tmp_path, small_schema).features) == 200
