@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dylora_ros import graph  # noqa: E402
-from dylora_ros.ros import messages  # noqa: E402
 from dylora_ros.paths import write_whole  # noqa: E402
+from dylora_ros.ros import messages  # noqa: E402
 
 
 def heart(bench, rows=0):
