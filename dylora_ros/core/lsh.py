@@ -130,8 +130,15 @@ class StreamingIndex:
         return sum(t.members.nbytes + t.count.nbytes for t in (self._all, self._remarkable))
 
 
-class _Sorted:
-    """Members of every bucket in time order, for looking up the newest before a moment."""
+class BucketHistory:
+    """Members of every bucket in time order, for looking up the newest before a moment.
+
+    Args:
+        bucket: (m, rounds) of the members.
+        positions: (m,) of the members in the sequence, ascending.
+        length: of the sequence.
+        depth: newest members that a lookup gives.
+    """
 
     def __init__(self, bucket: np.ndarray, positions: np.ndarray, length: int, depth: int):
         self.length, self.depth = length, depth
@@ -139,7 +146,13 @@ class _Sorted:
         self.code = [np.sort(bucket[:, r] * length + positions) for r in range(bucket.shape[1])]
 
     def query(self, probes: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Return positions (b, rounds * probes * depth), -1 where a bucket held fewer."""
+        """Return positions (b, rounds * probes * depth), -1 where a bucket held fewer.
+
+        Args:
+            probes: (b, rounds, probes) buckets looked into.
+            before: (b,) moments.
+
+        """
         out = []
         for r, code in enumerate(self.code):
             low = probes[:, r] * self.length                            # (b, probes)
@@ -171,8 +184,8 @@ class SequenceIndex:
         bucket = hasher(keys)
         lived = np.arange(n) if member is None else np.flatnonzero(member)
         marked = lived[:0] if remarkable is None else lived[remarkable[lived]]
-        self._all = _Sorted(bucket[lived], lived, n, depth)
-        self._remarkable = _Sorted(bucket[marked], marked, n, kept)
+        self._all = BucketHistory(bucket[lived], lived, n, depth)
+        self._remarkable = BucketHistory(bucket[marked], marked, n, kept)
 
     def query(self, keys: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Return the rows before positions (b,) that share a probed bucket with keys (b, dim).
@@ -182,10 +195,15 @@ class SequenceIndex:
 
         """
         probes = self.hasher.probes(keys)
-        found = np.sort(np.concatenate([self._all.query(probes, before),
-                                        self._remarkable.query(probes, before)], 1), 1)
-        found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
-        return found
+        return distinct(np.concatenate([self._all.query(probes, before),
+                                        self._remarkable.query(probes, before)], 1))
+
+
+def distinct(found: np.ndarray) -> np.ndarray:
+    """Sort positions (b, c) and put -1 in the place of repeated ones."""
+    found = np.sort(found, 1)
+    found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
+    return found
 
 
 def strongest(found: np.ndarray, score: np.ndarray, most: int) -> np.ndarray:
