@@ -38,7 +38,8 @@ def sequence_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
 
     """
     n, d = query.shape
-    ask, put = (hasher(t.detach().numpy()) for t in (query, key))
+    ask = hasher(query.detach().numpy())
+    put = ask if key is query else hasher(key.detach().numpy())
     history = BucketHistory(put, np.arange(n), n, depth)
     query = query * sharpness.repeat_interleave(d // len(sharpness))
     # rows of one bucket ask together: what they find is mostly the same, and in the cache

@@ -14,6 +14,8 @@ each moment.
 
 import numpy as np
 
+_PIECE = 2048     # keys hashed at a time: their projections fit the cache
+
 
 class AngularHash:
     """Random rotations shared by the streaming index and by training.
@@ -38,18 +40,24 @@ class AngularHash:
         """Buckets of one round."""
         return (2 * self.axes) ** self.polytopes
 
-    def _signed(self, keys: np.ndarray) -> np.ndarray:
-        """Return the projections on all signed axes, (n, rounds, polytopes, 2 * axes)."""
-        projected = (keys @ self.planes).reshape(len(keys), self.rounds, self.polytopes, -1)
-        return np.concatenate([projected, -projected], -1)
+    def _projected(self, keys: np.ndarray) -> np.ndarray:
+        """Return the projections on all axes, (n, rounds, polytopes, axes)."""
+        return (keys @ self.planes).reshape(len(keys), self.rounds, self.polytopes, self.axes)
 
     def __call__(self, keys: np.ndarray) -> np.ndarray:
         """Hash keys (n, dim) to bucket numbers (n, rounds), int64."""
-        return self._signed(keys).argmax(-1) @ self._place
+        out = np.empty((len(keys), self.rounds), np.int64)
+        for i in range(0, len(keys), _PIECE):
+            projected = self._projected(keys[i:i + _PIECE])
+            axis = np.abs(projected).argmax(-1)
+            negative = np.take_along_axis(projected, axis[..., None], -1)[..., 0] < 0
+            out[i:i + _PIECE] = (axis + self.axes * negative) @ self._place
+        return out
 
     def probes(self, keys: np.ndarray) -> np.ndarray:
         """Return the buckets a query looks into, (n, rounds, 1 + polytopes), its own first."""
-        signed = self._signed(keys)
+        projected = self._projected(keys)
+        signed = np.concatenate([projected, -projected], -1)
         nearest = signed.argmax(-1)
         np.put_along_axis(signed, nearest[..., None], -np.inf, -1)
         own = nearest @ self._place
