@@ -54,12 +54,17 @@ class PredictorNode(AgentNode):
         if self.log.schema.digest() != schema.digest():
             raise RuntimeError(f'{path} is of another body or other weights; configure '
                                 'global_context first')
-        self.predictor = Predictor(self._load_q(), self.log)
+        self.predictor = Predictor(self._load_q(), self.log, self._indexed)
         body = schema.modalities['body']
         self.exploration = Exploration(body[0] * body[1], v['exploration'],
                                        period=1 / v['rate'], seed=v['seed'])
         self.sleeper = None
         self._finished: dict | None = None       # report of a sleep phase, not told yet
+
+    def _indexed(self, share: float):
+        """Tell how much of a long log is in the index; it takes seconds at a start."""
+        self.get_logger().info(f'remembering: {share:.0%} of the log indexed',
+                               throttle_duration_sec=1.0)
 
     def _load_q(self):
         import torch
