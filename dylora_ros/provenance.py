@@ -48,3 +48,12 @@ def write(path: Path, content: dict):
     part = path.with_suffix('.part')
     part.write_text(json.dumps(content, indent=1) + '\n')
     part.replace(path)
+
+
+def publish(result: dict, work: Path, out: Path | None, name: str):
+    """Write NAME.json beside NAME.png in ``work``, and copy both to ``out`` if there is one."""
+    write(work / f'{name}.json', result)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (f'{name}.json', f'{name}.png'):
+            (out / file).write_bytes((work / file).read_bytes())

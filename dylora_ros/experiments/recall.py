@@ -2,16 +2,18 @@
 
 A cue is one row of the agent's own stream whose text slot holds a random name (15 signs) and a
 side, left or right. A question is a later row with the name and no side. q answers with its
-ordinary output: the predicted next LR state has a side. Names are never seen twice, so nothing
-can be learned by heart; the rows between are recorded from the running agent
-(``benchmarks/record.py``), continued as ``dylora_ros.experiments.stream`` describes, training and
-evaluation from different parts of the recording.
+ordinary output: the predicted next LR state has a side. Sides are drawn anew for every lesson,
+so nothing can be learned by heart, and no name of the examination stands for two cues; its
+thousand names crowd, though: half of them have another that differs in one sign. The rows
+between are recorded from the running agent (``benchmarks/record.py``), continued as
+``dylora_ros.experiments.stream`` describes, training and evaluation from different parts of the
+recording.
 
 Trained on at most 10^4 cycles, whose ages are stretched at random up to a day (the same cycles,
-lived more slowly). Arms, on the same streams: ``lsh``, q through the log, the
-streaming index and the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact
-attention over the newest 125 cycles (5 s); ``exact``, exact attention over everything with the
-weights of ``lsh``, on fewer questions; ``none``, no context. Chance is 0.5.
+lived more slowly). Arms, on the same streams: ``lsh``, q through the log, the streaming index and
+the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact attention over the
+newest 125 cycles (5 s); ``exact``, exact attention over everything with the weights of ``lsh``,
+on fewer questions; ``none``, no context. Chance is 0.5.
 
 Resumable: weights, the log and finished arms stay in the work folder.
 """
@@ -29,18 +31,18 @@ from dylora_ros.core.features import features
 from dylora_ros.core.gru import GRUNetwork
 from dylora_ros.core.predictor import nothing, Predictor
 from dylora_ros.core.qnetwork import HEADS, QNetwork
+from dylora_ros.core.timecode import harmonic
+from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.recall_train import (
-    asked,
     Cues,
     Lessons,
-    say,
     train_gru,
     train_lsh,
     TRAIN_ROWS,
 )
 from dylora_ros.experiments.statistics import wilson
-from dylora_ros.experiments.stream import Stream
-from dylora_ros.provenance import write
+from dylora_ros.experiments.stream import asked, Stream
+from dylora_ros.provenance import provenance, publish, write
 
 WINDOW = 125
 
@@ -61,6 +63,11 @@ class Exam:
         # cues of different distances must not fall on one row: shift each kind a little
         self.shift = np.arange(len(distances)) * 7
         total = int(self.times[-1]) + 1
+        place = {int(t - d - s): (j, k) for j, t in enumerate(self.times)
+                 for k, (d, s) in enumerate(zip(distances, self.shift, strict=True))}
+        if len(place) < self.sides.size:
+            raise ValueError(f'cues of the distances {distances} fall on the same rows; change '
+                             'one of them by a few cycles')
         self.path = path
         if path.exists():
             with GlobalContext.read(path) as log:
@@ -68,10 +75,6 @@ class Exam:
                     return
             path.unlink()
         say(f'writing {total} rows')
-        place = {}
-        for j, t in enumerate(self.times):
-            for k, d in enumerate(distances):
-                place[int(t - d - self.shift[k])] = (j, k)
         with GlobalContext.open(path, self.schema, total + 1000) as log:
             while log.committed < total:
                 rows = stream.segment()
@@ -175,21 +178,23 @@ def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
             values.append(network.value(network.rows(feats)))
             stamps.append(torch.from_numpy(rows['stamp'].copy()))
         keys, values, stamps = (torch.cat(v) for v in (keys, values, stamps))
+        sharp = network.sharpness.exp()
         for j, t in enumerate(exam.times[:count]):
             rows = exam.questions(log, j)
             now = torch.from_numpy(features(rows, log.schema))
-            query = network.keys(now)
+            query = network.keys(now).view(len(now), HEADS, -1) * sharp[:, None]
             # doubles: far below the largest possible logit single precision is zero
             total = torch.zeros(len(rows), HEADS, 1, dtype=torch.float64)
             read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS, dtype=torch.float64)
-            top = float(network.sharpness.exp().max())
             for i in range(0, int(t), 65536):
                 part = slice(i, min(i + 65536, int(t)))
-                age = (int(rows['stamp'][0]) - stamps[part]) * 1e-9
-                age = age.float()[None].expand(len(rows), -1)
-                logits = network.logits(query, keys[None, part].expand(len(rows), -1, -1), age)
-                weight = torch.exp(logits.double() - top)
-                value = (values[part] + network.time_values(age[0])).double()
+                age = ((int(rows['stamp'][0]) - stamps[part]) * 1e-9).float()
+                code = harmonic(age, network.time.in_features)
+                logits = torch.einsum('bhe,khe->bhk', query,
+                                      keys[part].view(len(age), HEADS, -1)) \
+                    + (network.time(code).T + network.decay(age[None])[0])
+                weight = torch.exp((logits - sharp[:, None]).double())
+                value = (values[part] + network.time_value(code)).double()
                 total += weight.sum(-1, keepdim=True)
                 read += torch.einsum('bhk,khe->bhe', weight, value.view(len(value), HEADS, -1))
             heads = network.decide(now, network.rows(now), (read / total).float().flatten(1))
@@ -245,9 +250,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--work', type=Path, default=Path('recall'))
     parser.add_argument('--out', type=Path, help='folder of recall.json and recall.png')
     parser.add_argument('--steps', type=int, default=1500)
-    parser.add_argument('--gru-steps', type=int, default=600)
+    parser.add_argument('--gru-steps', type=int, default=1000)
     parser.add_argument('--distances', type=int, nargs='+',
-                        default=[1000, 10_000, 100_000, 1_000_000])
+                        default=[10, 100, 1000, 10_000, 100_000, 1_000_000])
     parser.add_argument('--questions', type=int, default=250, help='for every distance')
     parser.add_argument('--exact-questions', type=int, default=50)
     parser.add_argument('--seed', type=int, default=0)
@@ -284,18 +289,16 @@ def main(arguments: list[str] | None = None):
             arms[arm] = ask()
             write(state, arms)
             say(f'{arm}: {arms[arm]} in {time.time() - start:.0f} s')
-    rows = cues.new(np.random.default_rng(0), 1)[0].shape[1]
-    result = {'command': f'python -m dylora_ros experiment recall --steps {options.steps} '
-                         f'--questions {options.questions} --seed {options.seed}',
-              'seed': options.seed, 'trained_on_cycles': TRAIN_ROWS, 'name_signs': rows,
-              'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
-              'arms': arms}
-    write(options.work / 'recall.json', result)
+    result = {
+        **provenance('python -m dylora_ros experiment recall --recorded LOG '
+                     f'--steps {options.steps} --gru-steps {options.gru_steps} '
+                     f'--questions {options.questions} --seed {options.seed}',
+                     seed=options.seed),
+        'trained_on_cycles': TRAIN_ROWS, 'name_signs': exam.names.shape[-1],
+        'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
+        'arms': arms}
     figure(result, options.work / 'recall.png')
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for name in ('recall.json', 'recall.png'):
-            (options.out / name).write_bytes((options.work / name).read_bytes())
+    publish(result, options.work, options.out, 'recall')
     print(json.dumps(result))
 
 
