@@ -31,7 +31,7 @@ from dylora_ros.core.features import features
 from dylora_ros.core.gru import GRUNetwork
 from dylora_ros.core.predictor import nothing, Predictor
 from dylora_ros.core.qnetwork import HEADS, QNetwork
-from dylora_ros.core.timecode import harmonic
+from dylora_ros.experiments.exact import exact_logits
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.recall_train import (
     Cues,
@@ -56,16 +56,16 @@ class Exam:
         self.cues, self.distances, self.schema = cues, distances, stream.schema
         spacing = 240
         longest = max(distances)
-        self.times = longest + 10 + np.arange(count) * spacing
         self.names, self.sides = cues.new(rng, count * len(distances))
         self.names = self.names.reshape(count, len(distances), -1)
         self.sides = self.sides.reshape(count, len(distances))
         # cues of different distances must not fall on one row: shift each kind a little
         self.shift = np.arange(len(distances)) * 7
+        self.times = longest + int(self.shift[-1]) + 10 + np.arange(count) * spacing
         total = int(self.times[-1]) + 1
         place = {int(t - d - s): (j, k) for j, t in enumerate(self.times)
                  for k, (d, s) in enumerate(zip(distances, self.shift, strict=True))}
-        if len(place) < self.sides.size:
+        if len(place) < self.sides.size:      # never a cue that is not there
             raise ValueError(f'cues of the distances {distances} fall on the same rows; change '
                              'one of them by a few cycles')
         self.path = path
@@ -178,26 +178,25 @@ def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
             values.append(network.value(network.rows(feats)))
             stamps.append(torch.from_numpy(rows['stamp'].copy()))
         keys, values, stamps = (torch.cat(v) for v in (keys, values, stamps))
-        sharp = network.sharpness.exp()
         for j, t in enumerate(exam.times[:count]):
             rows = exam.questions(log, j)
             now = torch.from_numpy(features(rows, log.schema))
-            query = network.keys(now).view(len(now), HEADS, -1) * sharp[:, None]
-            # doubles: far below the largest possible logit single precision is zero
-            total = torch.zeros(len(rows), HEADS, 1, dtype=torch.float64)
-            read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS, dtype=torch.float64)
+            query = network.keys(now)
+            # softmax in parts: what was summed is scaled down when a greater logit comes
+            peak = torch.full((len(rows), HEADS, 1), float('-inf'))
+            total, read = torch.zeros(len(rows), HEADS, 1), 0.0
             for i in range(0, int(t), 65536):
                 part = slice(i, min(i + 65536, int(t)))
                 age = ((int(rows['stamp'][0]) - stamps[part]) * 1e-9).float()
-                code = harmonic(age, network.time.in_features)
-                logits = torch.einsum('bhe,khe->bhk', query,
-                                      keys[part].view(len(age), HEADS, -1)) \
-                    + (network.time(code).T + network.decay(age[None])[0])
-                weight = torch.exp((logits - sharp[:, None]).double())
-                value = (values[part] + network.time_value(code)).double()
-                total += weight.sum(-1, keepdim=True)
-                read += torch.einsum('bhk,khe->bhe', weight, value.view(len(value), HEADS, -1))
-            heads = network.decide(now, network.rows(now), (read / total).float().flatten(1))
+                logits = exact_logits(network, query, keys[part], age)
+                top = torch.maximum(peak, logits.amax(-1, keepdim=True))
+                weight, shrink = (logits - top).exp(), (peak - top).exp()
+                value = values[part] + network.time_values(age)
+                total = shrink * total + weight.sum(-1, keepdim=True)
+                read = shrink * read + torch.einsum('bhk,khe->bhe', weight,
+                                                    value.view(len(value), HEADS, -1))
+                peak = top
+            heads = network.decide(now, network.rows(now), (read / total).flatten(1))
             answers.append(heads.q[:, exam.cues.side].numpy())
     return exam.grade(np.array(answers))
 

@@ -17,7 +17,7 @@ DAY = 1_080_000
 SIZE = 2.0               # of every number of a name, in standard deviations
 BATCH = 48
 GRU_REACH = 1000
-NEAR = 0.985             # cosine of a question's key and its cue's
+NEAR = 0.99              # cosine of a question's key and its cue's
 
 
 class Cues:
@@ -131,28 +131,24 @@ def train_lsh(network: QNetwork, lessons: Lessons, steps: int, lr: float = 2e-3)
             keys, query = network.keys(feats), network.keys(now)
         index = SequenceIndex(hasher, keys.numpy(), None, marked, DEPTH, KEPT)
         old = index.query(query.numpy(), np.maximum(ask - RECENT, 0))
-        # the same few cycles lived more slowly: ages up to a day, so that their code is known
-        stretch = np.exp(rng.uniform(0, np.log(DAY / TRAIN_ROWS), (n, 1))) * PERIOD * 1e-9
-        age = ((ask[:, None] - old) * stretch).astype(np.float32)
-        score = network.scorer()(query.numpy(), keys.numpy()[old], age, old >= 0)
+        age = _Ages(rng, at, ask)
+        score = network.scorer()(query.numpy(), keys.numpy()[old], age.of(old), old >= 0)
         old = strongest(old, score, MOST)
         recent = ask[:, None] - np.arange(RECENT, 0, -1)
         chosen = np.concatenate([old, np.where(recent >= 0, recent, -1)], 1)
         found = (chosen == at[:, None]).any(1)
         add = ~found & (rng.random(n) < 1.0 - 0.8 * descent.share)
         chosen = np.concatenate([chosen, np.where(add, at, -1)[:, None]], 1)
-        age = torch.from_numpy(((ask[:, None] - chosen) * stretch).astype(np.float32))
-        heads = network(now, feats[np.maximum(chosen, 0)], age.clamp(min=0),
+        heads = network(now, feats[np.maximum(chosen, 0)], torch.from_numpy(age.of(chosen)),
                         torch.from_numpy(chosen >= 0))
         answer = heads.q[:, lessons.cues.side] * torch.from_numpy(sides).float()
         # a day has a hundred times more rows than a lesson; they must not outweigh the cue
-        other = torch.from_numpy(rng.integers(0, length, (n, 64)))
+        other = torch.from_numpy((rng.random((n, 64)) * ask[:, None]).astype(int))
         weight = torch.full((n, 64), np.log(DAY / 64), dtype=torch.float32)
-        for place in (at, ask):
-            weight[other == torch.from_numpy(place)[:, None]] = float('-inf')
+        weight[other == torch.from_numpy(at)[:, None]] = float('-inf')
         asking = network.keys(now)
-        rest = network.logits(asking, keys[other],
-                              other * torch.from_numpy(stretch).float()) + weight[:, None]
+        rest = network.logits(asking, keys[other], torch.from_numpy(age.of(other.numpy()))) \
+            + weight[:, None]
         leak = F.relu(rest.logsumexp(-1) - heads.mass + 4.0).amin(1).mean()
         # hashing finds what is near: a question's key must come close to its cue's key, and
         # keys of different questions must not
@@ -162,7 +158,33 @@ def train_lsh(network: QNetwork, lessons: Lessons, steps: int, lr: float = 2e-3)
             + 0.3 * F.relu(NEAR - near).mean()
         descent.step(loss, right=(answer > 0).float().mean(), found=found.mean(), leak=leak,
                      near=near.mean(), sharpness=network.sharpness.exp().max(),
-                     rate=F.softplus(network.decay.rate).min())
+                     rate=F.softplus(network.decay.rate).max())
+
+
+class _Ages:
+    """Ages of a lesson's rows, up to a day, at each of its questions.
+
+    The same few cycles, lived more slowly, and with a pause somewhere between the cue and the
+    question. So the codes of great ages are known; and what resembles the cue is often very much
+    younger: a q that had seen both only some minutes apart took the younger of them.
+
+    Args:
+        rng: source of chance.
+        at: (n,) places of the cues.
+        ask: (n,) places of the questions.
+    """
+
+    def __init__(self, rng: np.random.Generator, at: np.ndarray, ask: np.ndarray):
+        n, period = len(at), PERIOD * 1e-9
+        self._ask = ask[:, None]
+        self._pace = period * np.exp(rng.uniform(0, np.log(DAY / TRAIN_ROWS), (n, 1)))
+        self._pause = period * np.exp(rng.uniform(0, np.log(DAY), (n, 1)))
+        self._before = rng.integers(at, ask)[:, None]      # the last row before the pause
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ages in s (n, k) float32 of rows (n, k)."""
+        age = (self._ask - rows) * self._pace + self._pause * (rows <= self._before)
+        return age.astype(np.float32)
 
 
 def train_gru(network: GRUNetwork, lessons: Lessons, steps: int, lr: float = 2e-3):
@@ -170,20 +192,23 @@ def train_gru(network: GRUNetwork, lessons: Lessons, steps: int, lr: float = 2e-
 
     Questions first follow their cue at once and later after up to 1000 cycles, and there are
     many cues in every stream: with few and far ones from the start it learned nothing at all.
+    Each stream goes on from the state that another one left, as a day does.
     """
-    descent, rng = Descent('gru', network, steps, lr), lessons.rng
+    descent, rng, batch = Descent('gru', network, steps, lr), lessons.rng, 16
+    state = torch.zeros(batch, network.cell.hidden_size)
     while descent.done < steps:
         grown = min(1.0, 1.25 * descent.share)
         reach = 3 * np.exp(rng.uniform(0.5, 1.0) * grown * np.log(GRU_REACH / 3))
         length = int(80 + min(2 * reach, GRU_REACH - 80))
-        # up to four cues compete within the reach
-        cues = int(np.clip(rng.uniform(1, 4) * length / reach, 1, (length - 40) // 2))
-        drawn = [lessons.draw(length, cues, asks=2, reach=reach) for _ in range(16)]
-        states = network.carry(torch.from_numpy(np.stack([d[0] for d in drawn])))
+        # up to six cues compete within the reach
+        cues = int(np.clip(rng.uniform(1, 6) * length / reach, 1, (length - 40) // 2))
+        drawn = [lessons.draw(length, cues, asks=2, reach=reach) for _ in range(batch)]
+        states = network.carry(torch.from_numpy(np.stack([d[0] for d in drawn])), state)
+        state = states[:, -1].detach()
         ask = np.stack([d[3] for d in drawn])
-        state = states[np.arange(len(drawn))[:, None], ask - 1].flatten(0, 1)
+        before = states[np.arange(batch)[:, None], ask - 1].flatten(0, 1)
         now = torch.from_numpy(np.concatenate([d[4] for d in drawn]))
         sides = torch.from_numpy(np.concatenate([d[5] for d in drawn])).float()
-        answer = network(now, state).q[:, lessons.cues.side] * sides
+        answer = network(now, before).q[:, lessons.cues.side] * sides
         descent.step(F.softplus(-4 * answer).mean(), right=(answer > 0).float().mean(),
                      cues=cues, reach=reach)
