@@ -67,7 +67,7 @@ class Exam:
         self._work = work
         asked = chains(rng, questions, held_out=True)
         texts = [getattr(c, kind) for kind in ('place', 'owner', 'one', 'two') for c in asked]
-        x = states.of(read_all(texts + answers(), work / 'facts.npz')[0])
+        x = states.of(read_all(texts + answers(), work / f'facts{questions}.npz')[0])
         self.place, self.owner, self.one, self.two, self.answers = np.split(
             x, questions * np.arange(1, 5))
         self.city = np.array([c.city for c in asked])
