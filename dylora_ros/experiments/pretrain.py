@@ -34,8 +34,8 @@ from dylora_ros.experiments.pretrain_fit import (
     fit_body_encoder,
     fit_vision,
     FrameData,
-    say,
 )
+from dylora_ros.experiments.progress import say
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
