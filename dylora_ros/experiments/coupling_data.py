@@ -80,3 +80,98 @@ def collect(folder: Path, lives: int, weights: Path = registry.SHIPPED) -> list[
                 say(f'life {i + 1} of {lives} recorded')
         world.close()
     return paths
+
+
+@dataclass
+class Lives:
+    """All lives one after another, n rows in all.
+
+    Attributes:
+        life: (n,) number of each row's life.
+        rows: (n,) rows of the global context: LR states with mask and age.
+        truth: (n, 13), see :func:`witness`.
+        features: modality -> (., w) frozen features, one for each new state.
+        newest: modality -> (n,) index of a row's newest feature; where masked, anything.
+        sentences: captions that were said or can be asked for.
+        meaning: (sentences, w) their LR states.
+    """
+
+    life: np.ndarray
+    rows: np.ndarray
+    truth: np.ndarray
+    features: dict[str, np.ndarray]
+    newest: dict[str, np.ndarray]
+    sentences: list[str]
+    meaning: np.ndarray
+
+
+def load(paths: list[Path], schema: RowSchema, captions: list[str],
+         weights: Path = registry.SHIPPED) -> Lives:
+    """Load recorded lives and let a person speak in them; compose the rows.
+
+    Args:
+        paths: of the lives.
+        schema: of the rows.
+        captions: sentences whose LR states are needed in any case.
+        weights: of text.
+
+    """
+    lives = []
+    for path in paths:
+        with np.load(path) as data:
+            lives.append(dict(data))
+    said = [[json.loads(c) for c in life['captions']] for life in lives]
+    sentences = sorted({*captions, *(s for life in said for c in life for s in c)})
+    number = {s: i for i, s in enumerate(sentences)}
+    meaning, features = read_sentences(sentences, weights)
+    rows, newest = [], {name: [] for name in ORDER}
+    count = {name: 0 for name in ORDER}
+    for i, life in enumerate(lives):
+        rng = np.random.default_rng([FIRST_WORLD, i])
+        speech, at = {}, int(rng.integers(*SPEAKING)) // 2
+        while at < CYCLES:                       # one of the true sentences, now and then
+            speech[at] = number[said[i][at][rng.integers(len(said[i][at]))]]
+            at += int(rng.integers(*SPEAKING))
+        entries = {
+            'vision': (np.arange(0, CYCLES, VISION_EVERY), life['vision.x']),
+            'audio': (life['audio.cycles'], life['audio.x']),
+            'text': (np.array(list(speech)), meaning[list(speech.values())]),
+            'body': (np.arange(CYCLES), life['body.x'])}
+        rows.append(compose(entries, schema))
+        for name, (cycles, _) in entries.items():
+            place = np.searchsorted(cycles, np.arange(CYCLES), 'right') - 1
+            if name == 'text':
+                newest[name].append(np.array(list(speech.values()))[place])
+            else:
+                newest[name].append(np.maximum(place, 0) + count[name])
+                count[name] += len(cycles)
+    return Lives(
+        np.repeat(np.arange(len(lives)), CYCLES), np.concatenate(rows),
+        np.concatenate([life['truth'] for life in lives]),
+        {'text': features, **{n: np.concatenate([life[f'{n}.feature'] for life in lives])
+                              for n in ('vision', 'audio', 'body')}},
+        {n: np.concatenate(v) for n, v in newest.items()}, sentences, meaning)
+
+
+def read_sentences(sentences: list[str], weights: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return LR states (n, s, r) and the frozen model's embeddings (n, d) of sentences."""
+    text = registry.make('text', weights=weights)
+    text.adapter.set_state(None, gamma=0.0)
+    embedded = []
+    inputs = gather(text.adapter, [lambda s=s: embedded.append(text.sentences.forward([s]))
+                                   for s in sentences])
+    return states_of(text.adapter, inputs), np.concatenate([e.numpy() for e in embedded])
+
+
+def compose(entries: dict[str, tuple[np.ndarray, np.ndarray]], schema: RowSchema) -> np.ndarray:
+    """Return the rows of one life from (cycles, states) of each modality."""
+    composer = Composer(schema)
+    at = {n: dict(zip(c.tolist(), x, strict=True)) for n, (c, x) in entries.items()}
+    rows = np.zeros(CYCLES, schema.dtype)
+    for i in range(CYCLES):
+        stamp = int((i + 1) * PERIOD * 1e9)
+        for name, known in at.items():
+            if i in known:
+                composer.put(name, known[i], stamp)
+        rows[i] = composer.compose(stamp)
+    return rows
