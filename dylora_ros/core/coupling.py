@@ -12,12 +12,10 @@ from collections.abc import Mapping
 import json
 from pathlib import Path
 
-import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
 from torch import nn
-import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema
@@ -50,6 +48,11 @@ class Reader(nn.Module):
         self.time = nn.Linear(_TIME, HEADS)
         self.time_value = nn.Linear(_TIME, width)
 
+    def newest(self, window: Window) -> torch.Tensor:
+        """Return the newest states side by side (b, sum of w), zeros where masked."""
+        return torch.cat([window.x[n][:, 0].clamp(-_LIMIT, _LIMIT) * window.present[n][:, :1]
+                          for n in self.embed], 1)
+
     def forward(self, window: Window) -> torch.Tensor:
         """Return (b, 2 d): the newest row and what was read of all."""
         total, some = 0.0, 0.0
@@ -73,6 +76,15 @@ class Reader(nn.Module):
         return torch.cat([rows[:, 0], read], 1)
 
 
+class Straight(nn.Linear):
+    """A linear layer that begins at zero: most of what senses say of each other is linear."""
+
+    def reset_parameters(self):
+        """Begin at zero."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
 class PairNetwork(nn.Module):
     """q(m -> n): predict a target from the rows of one modality or a set of them.
 
@@ -86,6 +98,7 @@ class PairNetwork(nn.Module):
         super().__init__()
         self.sources = tuple(sources)
         self.reader = Reader(sources, width)
+        self.straight = Straight(sum(sources.values()), outputs)
         self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(),
                                   nn.Linear(2 * width, outputs))
         # mean squared error on rows it was not trained on: how far to trust it
@@ -93,7 +106,7 @@ class PairNetwork(nn.Module):
 
     def forward(self, window: Window) -> torch.Tensor:
         """Predict (b, w)."""
-        return self.head(self.reader(window))
+        return self.straight(self.reader.newest(window)) + self.head(self.reader(window))
 
 
 class CoupledNetwork(nn.Module):
@@ -112,12 +125,10 @@ class CoupledNetwork(nn.Module):
         super().__init__()
         self.reader = Reader(shapes, width)
         self.trust = nn.Parameter(torch.zeros(pairs, outputs))
-        self.gate = nn.Linear(2 * width, pairs)
+        self.gate = Straight(2 * width, pairs)
+        self.straight = Straight(sum(shapes.values()), outputs)
         self.correct = nn.Sequential(nn.Linear(2 * width + outputs, 2 * width), nn.GELU(),
-                                     nn.Linear(2 * width, outputs))
-        for layer in (self.gate, self.correct[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+                                     Straight(2 * width, outputs))
 
     def forward(self, window: Window, said: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
         """Predict (b, w).
@@ -132,7 +143,8 @@ class CoupledNetwork(nn.Module):
         logits = self.gate(read).unsqueeze(-1) + self.trust               # (b, p, w)
         weight = logits.masked_fill(~heard.unsqueeze(-1), -1e9).softmax(1)
         mean = (weight * said * heard.unsqueeze(-1)).sum(1)
-        return mean + self.correct(torch.cat([read, mean], 1))
+        return (mean + self.straight(self.reader.newest(window))
+                + self.correct(torch.cat([read, mean], 1)))
 
 
 class Coupling(nn.Module):

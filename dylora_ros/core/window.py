@@ -12,7 +12,7 @@ import torch
 from dylora_ros.core.rows import RowSchema
 
 # cycles before now, newest first: dense where things still move, eight seconds in all at 25 Hz
-LAGS = np.array([0, 1, 2, 4, 6, 8, 12, 16, 20, 25, 30, 40, 50, 60, 75, 100, 125, 150, 175, 200])
+LAGS = np.array([0, 2, 4, 8, 12, 20, 30, 45, 65, 100, 150, 200])
 LONGEST = 16.0        # s; what is older (rows before a sleep) is not part of a window
 
 

@@ -109,6 +109,8 @@ def load(paths: list[Path], schema: RowSchema, captions: list[str],
          weights: Path = registry.SHIPPED) -> Lives:
     """Load recorded lives and let a person speak in them; compose the rows.
 
+    What was composed is kept beside the lives.
+
     Args:
         paths: of the lives.
         schema: of the rows.
@@ -116,6 +118,10 @@ def load(paths: list[Path], schema: RowSchema, captions: list[str],
         weights: of text.
 
     """
+    done = paths[0].with_name(f'composed{len(paths)}.npz')
+    if done.exists():
+        with np.load(done) as data:
+            return unpack(dict(data))
     lives = []
     for path in paths:
         with np.load(path) as data:
@@ -125,7 +131,7 @@ def load(paths: list[Path], schema: RowSchema, captions: list[str],
     number = {s: i for i, s in enumerate(sentences)}
     meaning, features = read_sentences(sentences, weights)
     rows, newest = [], {name: [] for name in ORDER}
-    count = {name: 0 for name in ORDER}
+    count = dict.fromkeys(ORDER, 0)
     for i, life in enumerate(lives):
         rng = np.random.default_rng([FIRST_WORLD, i])
         speech, at = {}, int(rng.integers(*SPEAKING)) // 2
@@ -145,12 +151,25 @@ def load(paths: list[Path], schema: RowSchema, captions: list[str],
             else:
                 newest[name].append(np.maximum(place, 0) + count[name])
                 count[name] += len(cycles)
-    return Lives(
-        np.repeat(np.arange(len(lives)), CYCLES), np.concatenate(rows),
-        np.concatenate([life['truth'] for life in lives]),
-        {'text': features, **{n: np.concatenate([life[f'{n}.feature'] for life in lives])
-                              for n in ('vision', 'audio', 'body')}},
-        {n: np.concatenate(v) for n, v in newest.items()}, sentences, meaning)
+    composed = {
+        'life': np.repeat(np.arange(len(lives)), CYCLES), 'rows': np.concatenate(rows),
+        'truth': np.concatenate([life['truth'] for life in lives]),
+        'sentences': np.array(sentences), 'meaning': meaning, 'features.text': features,
+        **{f'features.{n}': np.concatenate([life[f'{n}.feature'] for life in lives])
+           for n in ('vision', 'audio', 'body')},
+        **{f'newest.{n}': np.concatenate(v) for n, v in newest.items()}}
+    part = done.with_suffix('.part.npz')
+    np.savez(part, **composed)
+    part.replace(done)
+    return unpack(composed)
+
+
+def unpack(data: dict[str, np.ndarray]) -> Lives:
+    """Return what :func:`load` keeps."""
+    return Lives(data['life'], data['rows'], data['truth'],
+                 {n: data[f'features.{n}'] for n in ORDER},
+                 {n: data[f'newest.{n}'] for n in ORDER}, data['sentences'].tolist(),
+                 data['meaning'])
 
 
 def read_sentences(sentences: list[str], weights: Path) -> tuple[np.ndarray, np.ndarray]:

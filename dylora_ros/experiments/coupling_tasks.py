@@ -10,7 +10,7 @@ import torch
 
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.window import LAGS, Window
-from dylora_ros.experiments.babble import PERIOD, VISION_EVERY
+from dylora_ros.experiments.babble import VISION_EVERY
 from dylora_ros.experiments.coupling_data import Lives
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.sim import view
@@ -18,8 +18,9 @@ from dylora_ros.sim.gaze import TOYS
 
 EVERY = 4                  # cycles between samples
 FIRST = 50                 # cycle of the first sample of a life
-SOON = 50                  # cycles: "when it will come into view" is within two seconds
+SOON = 25                  # cycles: "when it will come into view" is within a second
 PLACES = ((0, 0), (0.7, 0), (-0.7, 0), (0, 0.7), (0, -0.7))
+SPREAD = np.float32([0.6, 0.4])     # usual size of a direction's parts, to the right and up
 OFF = 0.4, 8.0             # s: a sense to be filled in was switched off that long ago
 
 
@@ -116,23 +117,20 @@ def tasks(lives: Lives, schema: RowSchema, seed: int = 0) -> list[Task]:
     places = lives.truth[:, :12].reshape(-1, 3, 4)
     inside = (np.abs(places[:, :, 2:]) <= 1).all(2)                  # (rows, toys)
     sounding = lives.truth[:, 12].astype(int)
-    heard = np.take_along_axis(inside, sounding[:, None], 1)[:, 0]
-    unseen = sample[~heard[sample]]
-    azimuth = np.take_along_axis(places[:, :, 0], sounding[:, None], 1)
+    there = np.arange(len(sounding))
+    heard, place = inside[there, sounding], places[there, sounding]
     x = {n: torch.from_numpy(lives.rows['x'][:, s].astype(np.float32))
          for n, s in schema.slices.items()}
-    out = [Task('where', 'azimuth', unseen, torch.from_numpy(azimuth[unseen]))]
-    row, then = arrivals(lives, unseen, sounding, inside, cycle)
+    row, then = arrivals(lives, np.flatnonzero((cycle >= FIRST) & ~heard & (cycle % 2 == 0)),
+                         sounding, inside, cycle)
+    out = [Task('where', 'direction', row, torch.from_numpy(
+        toward(place[row, 0], place[row, 1], *lives.features['body'][row, :2].T) / SPREAD))]
     out.append(Task('arrive', 'vision soon', row, x['vision'][then]))
-    row = sample[inside[sample].any(1)]
-    number, named = {s: i for i, s in enumerate(nameable())}, []
-    for i in row:
-        away = np.where(inside[i], np.abs(places[i, :, 2:]).max(1), np.inf)
-        toy = int(away.argmin())
-        named.append(number[view.seen(TOYS[toy], *places[i, toy, 2:])])
+    row = sample[heard[sample]]
+    number = {s: i for i, s in enumerate(nameable())}
+    named = np.array([number[view.seen(TOYS[sounding[i]], *place[i, 2:])] for i in row])
     meaning = torch.from_numpy(lives.meaning.reshape(len(lives.meaning), -1))
     meaning = meaning[[lives.sentences.index(s) for s in number]]
-    named = np.array(named)
     out.append(Task('name', 'text', row, meaning[named], tuple(n for n in ORDER if n != 'text'),
                     answer=named, candidates=meaning))
     for i, name in enumerate(schema.modalities):
@@ -142,6 +140,18 @@ def tasks(lives: Lives, schema: RowSchema, seed: int = 0) -> list[Task]:
         since = torch.from_numpy(rng.uniform(*OFF, len(row)).astype(np.float32))
         out.append(Task(f'fill {name}', name, row, x[name][row], off=name, since=since))
     return out
+
+
+def toward(azimuth: np.ndarray, elevation: np.ndarray, pan: np.ndarray,
+           tilt: np.ndarray) -> np.ndarray:
+    """Return how far to the right and up of the head's axis things are, (n, 2) in -1 .. 1.
+
+    Components of the unit vector to a thing at world azimuth and elevation (rad), seen by a head
+    that is turned by ``pan`` (to the left) and ``tilt`` (down).
+    """
+    forward = np.cos(elevation) * np.cos(azimuth - pan)
+    right = -np.cos(elevation) * np.sin(azimuth - pan)
+    return np.stack([right, np.sin(elevation) * np.cos(tilt) + forward * np.sin(tilt)], 1)
 
 
 def arrivals(lives: Lives, unseen: np.ndarray, sounding: np.ndarray, inside: np.ndarray,
