@@ -224,7 +224,7 @@ class Coupling(nn.Module):
         return said, torch.stack([window.available(self.pairs[n].sources) for n in names], 1)
 
     def pairs_only(self, window: Window, target: str) -> torch.Tensor:
-        """Return the pairs' mean, weighted by their inverse errors, (b, w); zero where none can."""
+        """Return the pairs' mean by their inverse errors, (b, w); zero where none can."""
         names = self.heard.get(target) or [n for n in self.pairs if n.split('>')[1] == target]
         said, heard = self.say(window, target)
         trust = 1 / torch.stack([self.pairs[n].error for n in names]).clamp(min=1e-4)

@@ -26,7 +26,7 @@ from dylora_ros.experiments.coupling_fit import (
     predict_all,
     train,
 )
-from dylora_ros.experiments.coupling_report import parameters, summarise
+from dylora_ros.experiments.coupling_report import parameters, score, summarise
 from dylora_ros.experiments.coupling_tasks import Moments, nameable, Task, tasks
 from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.modalities import registry
@@ -37,6 +37,7 @@ TEST = 0.2                      # share of the lives, always the last ones
 RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
 KEPT = 64                       # principal directions of the frozen features
 IMBALANCE = 11                  # one life in so many has all senses, the others have one
+UNEVEN = 'where', 'name', 'fill vision'     # tasks of the imbalanced data
 
 
 def split_of(task: Task, lives: Lives, count: int, seed: int):
@@ -177,20 +178,21 @@ def main(arguments: list[str] | None = None):
     featured = Moments(lives, schema, frozen_features(lives, options.lives))
     todo = tasks(lives, schema)
     pieces: dict[str, dict] = {'balanced': {}, 'imbalanced': {}}
-    for seed in options.seeds:
-        for task in todo:
-            for kind in pieces:
-                path = options.work / f'{kind}-{task.name.replace(" ", "-")}-{seed}.json'
-                if not path.exists():
-                    if kind == 'balanced':
-                        found = run(task, lives, moments, featured, options.lives, seed)
-                    else:
-                        found = run_imbalanced(task, lives, moments, options.lives, seed)
-                    write(path, found)
-                    say(f'seed {seed}, {task.name}, {kind}: ' + ', '.join(
-                        f'{arm} {1 - sum(s["full"][0]) / sum(s["full"][1]):.3f}'
-                        for arm, s in found['scores'].items()))
-                pieces[kind].setdefault(task.name, []).append(json.loads(path.read_text()))
+    plan = [('balanced', seed, task) for seed in options.seeds for task in todo]
+    plan += [('imbalanced', seed, task) for seed in options.seeds for task in todo
+             if task.name in UNEVEN]
+    for done, (kind, seed, task) in enumerate(plan, 1):
+        path = options.work / f'{kind}-{task.name.replace(" ", "-")}-{seed}.json'
+        if not path.exists():
+            if kind == 'balanced':
+                found = run(task, lives, moments, featured, options.lives, seed)
+            else:
+                found = run_imbalanced(task, lives, moments, options.lives, seed)
+            write(path, found)
+            say(f'{done}/{len(plan)}, seed {seed}, {task.name}, {kind}: ' + ', '.join(
+                f'{arm} {score(np.array(s["full"])):.3f}'
+                for arm, s in found['scores'].items()))
+        pieces[kind].setdefault(task.name, []).append(json.loads(path.read_text()))
     result = {**provenance('python -m dylora_ros experiment coupling',
                            ('torch', 'numpy', 'mujoco', 'transformers'), seeds=options.seeds,
                            lives=options.lives, order=ORDER),

@@ -17,9 +17,9 @@ from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
 BATCH = 64
-CHECK, PATIENCE = 100, 3        # steps between looks at the validation lives; looks without gain
+CHECK, PATIENCE = 50, 6        # steps between looks at the validation lives; looks without gain
 DROP = 0.2, 0.15                # chance that a sense is off in a sample, or was switched off
-NOISE = 0.3                     # on LR states (and features), whose unit is their deviation
+NOISE = 0.5                     # on LR states (and features), whose unit is their deviation
 _SHARP = 20.0                   # of the choice between names
 
 
@@ -66,8 +66,8 @@ def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Ten
 
 def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Task,
           moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
-          most: int = 1200, masked: Callable[[Window, np.ndarray], Window] | None = None,
-          lr: float = 1e-3) -> Course:
+          most: int = 1000, masked: Callable[[Window, np.ndarray], Window] | None = None,
+          lr: float = 2e-3) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
 
     Args:
