@@ -38,6 +38,8 @@ RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
 KEPT = 64                       # principal directions of the frozen features
 IMBALANCE = 11                  # one life in so many has all senses, the others have one
 UNEVEN = 'where', 'name', 'fill vision'     # tasks of the imbalanced data
+LAST = 'arrive', 'fill body'    # tasks that are run last
+MOST_TESTED = 800               # samples of a task
 
 
 def split_of(task: Task, lives: Lives, count: int, seed: int):
@@ -47,7 +49,12 @@ def split_of(task: Task, lives: Lives, count: int, seed: int):
     order = np.random.default_rng(seed).permutation(test)
     validation = order[:test // 8]
     return (np.flatnonzero(np.isin(life, order[test // 8:])),
-            np.flatnonzero(np.isin(life, validation)), np.flatnonzero(life >= test))
+            np.flatnonzero(np.isin(life, validation)), thinned(np.flatnonzero(life >= test)))
+
+
+def thinned(index: np.ndarray) -> np.ndarray:
+    """Return every n-th sample, about MOST_TESTED of them: neighbours say little new."""
+    return index[::max(1, round(len(index) / MOST_TESTED))]
 
 
 def frozen_features(lives: Lives, count: int) -> dict[str, np.ndarray]:
@@ -57,8 +64,8 @@ def frozen_features(lives: Lives, count: int) -> dict[str, np.ndarray]:
     for name, feature in lives.features.items():
         known = feature if name == 'text' else feature[:lives.newest[name][used].max() + 1]
         mean = known.mean(0)
-        _, _, directions = np.linalg.svd(known - mean, full_matrices=False)
-        main = (feature - mean) @ directions[:KEPT].T
+        _, directions = np.linalg.eigh((known - mean).T @ (known - mean))    # smallest first
+        main = (feature - mean) @ directions[:, :-KEPT - 1:-1]
         out[name] = main / main[:len(known)].std(0).mean()
     return out
 
@@ -169,6 +176,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--weights', type=Path, default=registry.SHIPPED)
     parser.add_argument('--lives', type=int, default=110, help='worlds to babble in, 24 s each')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--so-far', action='store_true', help='report what is done, run nothing')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     paths = collect(options.work / 'lives', options.lives, options.weights)
@@ -178,12 +186,15 @@ def main(arguments: list[str] | None = None):
     featured = Moments(lives, schema, frozen_features(lives, options.lives))
     todo = tasks(lives, schema)
     pieces: dict[str, dict] = {'balanced': {}, 'imbalanced': {}}
-    plan = [('balanced', seed, task) for seed in options.seeds for task in todo]
-    plan += [('imbalanced', seed, task) for seed in options.seeds for task in todo
+    plan = [('balanced', seed, task) for task in todo for seed in options.seeds]
+    plan += [('imbalanced', seed, task) for task in todo for seed in options.seeds
              if task.name in UNEVEN]
+    plan.sort(key=lambda item: item[2].name in LAST)
     for done, (kind, seed, task) in enumerate(plan, 1):
         path = options.work / f'{kind}-{task.name.replace(" ", "-")}-{seed}.json'
         if not path.exists():
+            if options.so_far:
+                continue
             if kind == 'balanced':
                 found = run(task, lives, moments, featured, options.lives, seed)
             else:

@@ -66,7 +66,7 @@ def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Ten
 
 def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Task,
           moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
-          most: int = 1000, masked: Callable[[Window, np.ndarray], Window] | None = None,
+          most: int = 600, masked: Callable[[Window, np.ndarray], Window] | None = None,
           lr: float = 2e-3) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
 
@@ -88,7 +88,7 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Ta
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=0.05, fused=True)
     chosen, validation = split
-    validation = validation[:: max(1, len(validation) // 1024)]
+    validation = validation[:: max(1, len(validation) // 512)]
     judged = seen(task, moments, validation, sources)
     if len(sources) > 1:
         judged = disturb(judged, sources, np.random.default_rng(0))
