@@ -108,12 +108,12 @@ def summarise(balanced: dict[str, list], imbalanced: dict[str, list]) -> dict:
         'coupled_minus_late_fusion': min(
             t['coupled_minus_late_fusion']['difference'] for t in found.values()),
         'bands_apart_on_every_task': all(t['bands_apart'] for t in found.values()),
-        'kept_with_one_missing': min(carried, default=float('nan')),
+        'kept_with_one_missing': min(carried, default=None),
         'imbalanced_coupled_minus_joint': min(
             (t['coupled_minus_joint']['difference'] for t in uneven.values()),
-            default=float('nan')),
+            default=None),
         'imbalanced_time_over_joint': max(
-            (t['time_over_joint'] for t in uneven.values()), default=float('nan')),
+            (t['time_over_joint'] for t in uneven.values()), default=None),
         'tasks': found, 'imbalanced': uneven}
 
 
