@@ -11,7 +11,10 @@ EXPERIMENTS = {
                 'facts in up to a million tokens of filler, read by the frozen text model'),
     'forgetting': ('dylora_ros.experiments.forgetting', 'the forgetting curves of a trained q'),
     'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
-    'nrem': ('dylora_ros.experiments.nrem', 'what one sleep teaches after lives of several lengths'),
+    'nrem': ('dylora_ros.experiments.nrem',
+             'what one sleep teaches after lives of several lengths'),
+    'coupling': ('dylora_ros.experiments.coupling',
+                 'senses that help each other: coupled, late fusion, one alone, joint'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 
