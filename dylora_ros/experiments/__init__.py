@@ -11,6 +11,8 @@ EXPERIMENTS = {
                 'facts in up to a million tokens of filler, read by the frozen text model'),
     'forgetting': ('dylora_ros.experiments.forgetting', 'the forgetting curves of a trained q'),
     'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
+    'ground': ('dylora_ros.experiments.ground_learn',
+               'our continuous Q on Reacher, Pusher and reacher-easy at 100 k steps'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 
