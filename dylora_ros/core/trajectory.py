@@ -21,7 +21,6 @@ class Batch:
         reward: (b,) discounted sum over the rows that followed.
         discount: (b,) of the value at ``after``.
         after: (b, d) the last of those rows.
-        weight: (b,) importance of each in the mean, 1 where drawn evenly.
         index: (b,) rows.
     """
 
@@ -145,10 +144,6 @@ class Sampler:
     def told(self, index: np.ndarray, error: np.ndarray):
         """Take the critic's absolute errors (b,) of rows it saw (at least 1, as in LAP)."""
         self._error[index] = np.maximum(error, 1.0) ** self._alpha
-
-    def grown(self):
-        """Forget the table: there are new rows, drawn as often as the worst known."""
-        self._drawn = []
 
     def new_rows(self, first: int):
         """Give rows from ``first`` on the greatest priority so far, so that they are seen."""
