@@ -13,6 +13,8 @@ EXPERIMENTS = {
     'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
     'ground': ('dylora_ros.experiments.ground_learn',
                'our continuous Q on Reacher, Pusher and reacher-easy at 100 k steps'),
+    'life': ('dylora_ros.experiments.days',
+             'days in gaze: awake, asleep, and does it look at the named toy more'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 
