@@ -34,6 +34,8 @@ class Heads:
         value: (b,) expected mean discounted reward ("happiness").
         aux: (b, aux) thoughts, kept in the row and read by q alone.
         mass: (b, h) log of the summed attention weights before they are normalised.
+        state: (b, d) what the heads read: the moment in its context, the state of the
+            continuous Q.
     """
 
     q: torch.Tensor
@@ -41,6 +43,7 @@ class Heads:
     value: torch.Tensor
     aux: torch.Tensor
     mass: torch.Tensor | None = None
+    state: torch.Tensor | None = None
 
 
 class HeadNetwork(nn.Module):
@@ -77,7 +80,8 @@ class HeadNetwork(nn.Module):
         hidden = self.out(here + self.mix(torch.cat([here, read], 1)))
         present = now[:, :self.schema.width]
         return Heads(present + self.next(hidden), self.reward(hidden)[:, 0],
-                     self.happiness(hidden)[:, 0], torch.tanh(self.thought(hidden)), mass)
+                     self.happiness(hidden)[:, 0], torch.tanh(self.thought(hidden)), mass,
+                     hidden)
 
     def save(self, path: str | Path):
         """Write the weights as safetensors with the schema; whole or not at all."""

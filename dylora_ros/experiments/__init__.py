@@ -15,6 +15,10 @@ EXPERIMENTS = {
              'what one sleep teaches after lives of several lengths'),
     'coupling': ('dylora_ros.experiments.coupling',
                  'senses that help each other: coupled, late fusion, one alone, joint'),
+    'ground': ('dylora_ros.experiments.ground_learn',
+               'our continuous Q on Reacher, Pusher and reacher-easy at 100 k steps'),
+    'life': ('dylora_ros.experiments.days',
+             'days in gaze: awake, asleep, and does it look at the named toy more'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 
