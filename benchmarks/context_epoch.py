@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dylora_ros.experiments.pairs import Pairs  # noqa: E402
 from dylora_ros.experiments.paraphrase import ARMS, Budget, initialise, Paraphrase, Training  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE  # noqa: E402
-from dylora_ros.provenance import machine, write  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
 
 MEAN, SPREAD = 53, 12       # tokens of a pair, as MiniLM's tokenizer cuts MRPC
 
@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     result = {'benchmark': 'context_epoch',
               'ratio': {arm: round(float(np.median(np.array(found) / np.array(seconds['lora']))),
                                    4) for arm, found in seconds.items()},
-              'step_seconds': mean, 'steps': options.steps, 'seed': 0, 'clock': 'process time',
-              'command': f'python benchmarks/context_epoch.py --steps {options.steps}',
-              'machine': machine()}
+              'step_seconds': mean, 'steps': options.steps, 'clock': 'process time',
+              **provenance(f'python benchmarks/context_epoch.py --steps {options.steps}',
+                           ('torch', 'numpy', 'transformers'), seed=0)}
     for arm, ratio in result['ratio'].items():
         print(f'{arm:14} {1e3 * mean[arm]:7.1f} ms a step, {ratio} x LoRA')
     if options.output:
