@@ -9,9 +9,9 @@ budget:
 * ``blinded_no_gc``: PAD tokens and no context.
 
 Given several learning rates, each arm's is searched on a held-out part of the training split,
-beyond them too while the best is at the edge; with one, all arms use it. The test split is only
-evaluated. Resumable: finished epochs are kept in the work folder. Started twice with the same
-work folder, two processes share the runs out.
+beyond them too while the best is at the edge, and the best is tried at full length; with one, all
+arms use it. The test split is only evaluated. Resumable: finished epochs are kept in the work
+folder. Started twice with the same work folder, two processes share the runs out.
 """
 
 import argparse
@@ -200,25 +200,43 @@ class Runner:
     def search(self) -> tuple[dict[str, float], dict]:
         """Return each arm's learning rate, and what the search found.
 
-        The rate of the least held-out loss after a short training. An arm whose best is at the
-        edge of the rates it tried gets one more beyond it, at most ``EXTENSIONS`` times. One
-        rate is not searched.
+        First a short training at every rate; an arm whose best is at the edge of the rates it
+        tried gets one more beyond it, at most ``EXTENSIONS`` times. Then its best rate and the
+        middle one of those asked for, if they differ, are compared at full length: a short
+        training favours high rates. What counts is the held-out loss. One rate is not searched.
         """
-        rates = self.options.rates
+        rates = sorted(self.options.rates)
         if len(rates) == 1:
             return dict.fromkeys(ARMS, rates[0]), {}
-        found: dict[str, dict] = {arm: {} for arm in ARMS}
-        asked = dict.fromkeys(ARMS, sorted(rates))
+        short: dict[str, dict] = {arm: {} for arm in ARMS}
+        asked = dict.fromkeys(ARMS, rates)
         for _ in range(1 + EXTENSIONS):
-            plan = [Run(f'search-{arm}-{lr:g}', arm, lr, SEARCH_SEED, SEARCH_EPOCHS, True)
-                    for arm in ARMS for lr in asked[arm]]
-            for run, record in zip(plan, self.share(plan), strict=True):
-                found[run.arm][run.lr] = {k: record['curve'][-1][k] for k in ('loss', 'accuracy')}
-            asked = {arm: beyond({lr: judged['loss'] for lr, judged in of.items()})
-                     for arm, of in found.items()}
-        chosen = {arm: min(of, key=lambda lr: of[lr]['loss']) for arm, of in found.items()}
+            for arm, found in self._try(asked, SEARCH_EPOCHS).items():
+                short[arm] |= found
+            asked = {arm: beyond({lr: judged['loss'] for lr, judged in found.items()})
+                     for arm, found in short.items()}
+        middle = rates[len(rates) // 2]
+        full = self._try({arm: sorted({best(found), middle}) if best(found) != middle else []
+                          for arm, found in short.items()}, self.options.epochs)
+        chosen = {arm: best(full[arm] or found) for arm, found in short.items()}
         say(f'learning rates: {chosen}')
-        return chosen, {arm: {f'{lr:g}': of[lr] for lr in sorted(of)} for arm, of in found.items()}
+        return chosen, {name: {arm: {f'{lr:g}': found[lr] for lr in sorted(found)}
+                               for arm, found in part.items()}
+                        for name, part in (('short', short), ('full', full))}
+
+    def _try(self, asked: dict[str, list[float]], epochs: int) -> dict[str, dict]:
+        """Return held-out loss and accuracy by arm and rate after so many epochs."""
+        plan = [Run(f'search-{arm}-{lr:g}-{epochs}', arm, lr, SEARCH_SEED, epochs, True)
+                for arm in ARMS for lr in asked[arm]]
+        found: dict[str, dict] = {arm: {} for arm in ARMS}
+        for run, record in zip(plan, self.share(plan), strict=True):
+            found[run.arm][run.lr] = {k: record['curve'][-1][k] for k in ('loss', 'accuracy')}
+        return found
+
+
+def best(found: dict[float, dict]) -> float:
+    """Return the rate of least held-out loss."""
+    return min(found, key=lambda lr: found[lr]['loss'])
 
 
 def beyond(losses: dict[float, float]) -> list[float]:
@@ -270,7 +288,7 @@ def report(runner: Runner, runs: list[tuple[Run, dict]], found: dict) -> dict:
         'budget': asdict(runner.budget),
         'q_learning_rate_share': Q_SHARE, 'train_pairs': len(runner.train),
         'test_pairs': len(truth), 'majority': float(max(truth.mean(), 1 - truth.mean())),
-        'search': {'held_out': HELD, 'epochs': SEARCH_EPOCHS, 'seed': SEARCH_SEED, 'found': found}
+        'search': {'held_out': HELD, 'short_epochs': SEARCH_EPOCHS, 'seed': SEARCH_SEED, **found}
         if found else 'none: every arm at the same learning rate',
         'arms': out, 'differences': differences,
         'ranks': {run.arm: {f'{r}': {k: record['curve'][-1][f'rank{r}'][k]

@@ -279,7 +279,8 @@ def test_small_run_publishes_and_resumes(tmp_path, monkeypatch):
     for arm in result['arms'].values():
         assert len(arm['test_accuracy']) == len(arm['test_f1']) == 2
     assert result['differences']['gc-lora']['low'] <= result['differences']['gc-lora']['high']
-    for name, found in result['search']['found'].items():
+    for name, short in result['search']['short'].items():
+        found = result['search']['full'][name] or short
         least = min(found, key=lambda lr: found[lr]['loss'])
         assert result['arms'][name]['learning_rate'] == float(least)
     assert (tmp_path / 'out' / 'mrpc.png').stat().st_size > 1000
