@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dylora_ros.core import childhood
+from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
@@ -47,7 +47,7 @@ def sleep(rows: np.ndarray, schema, seed: int) -> dict:
     """Train a copy of the shipped q on the rows (n,) as a sleep would; return its report."""
     network = QNetwork.load(registry.SHIPPED / 'q.safetensors', schema)
     report = train(network, Experience(rows, schema), 1.0, seed, clock=lambda: 0.0, lr=RATE,
-                   passes=PASSES, childhood=childhood.experience(registry.SHIPPED, schema))
+                   passes=PASSES, childhood=rehearsal.experience(registry.SHIPPED, schema))
     return report.as_dict()
 
 

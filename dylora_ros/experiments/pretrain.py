@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import torch
 import torch.nn.functional as F
 
-from dylora_ros.core import childhood
+from dylora_ros.core import rehearsal
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import Projector
@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None):
     shipped.load_state_dict(network.state_dict())
     shipped.save(options.out / 'q.safetensors')
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
-    childhood.save(options.out / childhood.FILE, rows, shipped.schema)
+    rehearsal.save(options.out / rehearsal.FILE, rows, shipped.schema)
     write(options.out / 'pretrain.json',
           {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
            'cycles': options.cycles, 'q': report, 'next_input_errors': errors})

@@ -89,14 +89,14 @@ def _open(options: dict):
 
 
 def _train(options: dict, pipe) -> dict:
-    from dylora_ros.core import childhood
+    from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
     from dylora_ros.core.sleep import PASSES, RATE, train
     log, network = _open(options)
     rows = log.rows(log.committed - options['train_rows'], log.committed)
     report = train(network, Experience(rows, log.schema), options['NREM'],
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
-                   childhood=childhood.experience(Path(options['weights']), log.schema),
+                   childhood=rehearsal.experience(Path(options['weights']), log.schema),
                    progress=lambda share, left: pipe.send(('progress', (share, left))))
     if report.kept:
         network.save(Path(options['memory']) / 'q.safetensors')
