@@ -31,8 +31,8 @@ import torch  # noqa: E402
 from dylora_ros.core.attention import sequence_attention  # noqa: E402
 from dylora_ros.core.context import GlobalContext  # noqa: E402
 from dylora_ros.core.features import features, perceived  # noqa: E402
-from dylora_ros.core.lsh import AngularHash  # noqa: E402
-from dylora_ros.core.memory import new_hash, Past, RECENT  # noqa: E402
+from dylora_ros.core.lsh import AngularHash, BucketHistory, distinct  # noqa: E402
+from dylora_ros.core.memory import DEPTH, new_hash, Past, RECENT  # noqa: E402
 from dylora_ros.core.qnetwork import HEADS, QNetwork, WIDTH  # noqa: E402
 from dylora_ros.experiments.stream import asked, Stream  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -40,6 +40,7 @@ from dylora_ros.provenance import provenance, write  # noqa: E402
 
 EXACT_EVERY = 8       # ticks between two runs of the slow peers
 HUGE = 10_000_000
+REPEATS = 8           # of a sequence; the best counts
 PARTS = ('prepare', 'ticks', 'mass', 'sequences')
 
 
@@ -212,20 +213,24 @@ def sequences(options, network) -> dict:
                                   network.sharpness.exp(), network.decay)
 
     mine(hidden[:4096], seconds[:4096])                     # the first call loads code
-    for repeat in range(3):
+    for repeat in range(REPEATS):
         for n in options.lengths:
             times['ours'][n].append(timed(mine, hidden[:n], seconds[:n])[0])
             for name, chunk, most in (('wide', 64, 1 if n > 16384 else 2), ('narrow', 8, 1)):
                 if repeat < most:
                     layer = reformer(network, n, hasher.rounds, chunk)
                     times[name][n].append(timed(layer, hidden[None, :n])[0])
-        say(f'sequences {repeat + 1}/3: {times["ours"]}')
+        say(f'sequences {repeat + 1}/{REPEATS}: {times["ours"]}')
     best = {name: {n: min(v) for n, v in t.items()} for name, t in times.items()}
     ours = best['ours']
+    bucket = hasher(torch.nn.functional.normalize(network.key(hidden), dim=-1).numpy())
+    found = {n: distinct(BucketHistory(bucket[:n], np.arange(n), n, DEPTH).query(
+        bucket[:n, :, None], np.arange(n))) for n in ours}
     slope = np.polyfit(np.log(list(ours)), np.log(list(ours.values())), 1)[0]
     return {'sequence_ms': {n: round(v, 1) for n, v in ours.items()},
             'reformer_ms': {n: round(v, 1) for n, v in best['wide'].items()},
             'reformer_narrow_ms': {n: round(v, 1) for n, v in best['narrow'].items()},
+            'rows_found': {n: round(float((f >= 0).sum(1).mean()), 1) for n, f in found.items()},
             'sequence_exponent': round(float(slope), 3),
             'reformer_ratio': {n: round(best['wide'][n] / v, 1) for n, v in ours.items()},
             'reformer_narrow_ratio': {n: round(best['narrow'][n] / v, 2)
