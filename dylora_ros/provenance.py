@@ -7,6 +7,8 @@ from pathlib import Path
 import platform
 import time
 
+from dylora_ros.paths import write_whole
+
 
 def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
                **more) -> dict[str, object]:
@@ -54,6 +56,4 @@ def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> d
 
 def write(path: Path, content: dict):
     """Write JSON; a reader sees the old file or the new one."""
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(content, indent=1) + '\n')
-    part.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + '\n')
