@@ -37,6 +37,7 @@ from dylora_ros.experiments.paraphrase import (
     Q_SHARE,
     Training,
 )
+from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.statistics import f1_score, interval
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE
 from dylora_ros.modalities.text import SOURCE
@@ -46,11 +47,6 @@ COST = {'lora': 1.0, 'gc': 2.0, 'blinded_gc': 1.2, 'blinded_no_gc': 0.2}    # ep
 RANKS = (1, 2, 4, 8)
 HELD = 0.15
 SEARCH_EPOCHS, SEARCH_SEED, EXTENSIONS = 1, 1000, 3
-
-
-def say(text: str):
-    """Print progress at once."""
-    print(f'[mrpc {time.strftime("%H:%M:%S")}] {text}', flush=True)
 
 
 class WorkError(ValueError):

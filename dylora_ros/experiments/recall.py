@@ -19,6 +19,8 @@ Resumable: weights, the log and finished arms stay in the work folder.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import cached_property
 import json
 from pathlib import Path
 import time
@@ -218,6 +220,38 @@ def ask_gru(exam: Exam, network: GRUNetwork) -> dict:
     return exam.grade(np.array(answers))
 
 
+class School:
+    """The trained networks, from the work folder; trained when they are first needed.
+
+    Args:
+        options: of the command line.
+        cues: writes cues and questions.
+    """
+
+    def __init__(self, options: argparse.Namespace, cues: Cues):
+        self._options, self._cues = options, cues
+
+    @cached_property
+    def lsh(self) -> QNetwork:
+        """Return the LSH transformer."""
+        return self._network('lsh', QNetwork, train_lsh, self._options.steps)
+
+    @cached_property
+    def gru(self) -> GRUNetwork:
+        """Return the GRU."""
+        return self._network('gru', GRUNetwork, train_gru, self._options.gru_steps)
+
+    def _network(self, name: str, kind: type, train: Callable, steps: int):
+        path, seed = self._options.work / f'{name}.safetensors', self._options.seed
+        if not path.exists():
+            torch.manual_seed(seed)
+            stream = Stream(self._options.recorded, seed, (0.0, 0.7))
+            network = kind(self._cues.schema)
+            train(network, Lessons(stream, self._cues, seed), steps)
+            network.save(path)
+        return kind.load(path, self._cues.schema)
+
+
 def figure(result: dict, path: Path):
     """Plot accuracy by distance for every arm."""
     import matplotlib
@@ -253,35 +287,22 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--distances', type=int, nargs='+',
                         default=[10, 100, 1000, 10_000, 100_000, 1_000_000])
     parser.add_argument('--questions', type=int, default=250, help='for every distance')
-    parser.add_argument('--exact-questions', type=int, default=50)
+    parser.add_argument('--exact-questions', type=int, default=25)
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
-    learn = Stream(options.recorded, options.seed, (0.0, 0.7))
     cues = Cues(Stream(options.recorded, options.seed + 1, (0.0, 0.7)))
-    schema = learn.schema
-    lessons = None
-    networks = {}
-    for name, kind, train, steps in (('lsh', QNetwork, train_lsh, options.steps),
-                                     ('gru', GRUNetwork, train_gru, options.gru_steps)):
-        path = options.work / f'{name}.safetensors'
-        if not path.exists():
-            lessons = lessons or Lessons(learn, cues, options.seed)
-            network = kind(schema)
-            train(network, lessons, steps)
-            network.save(path)
-        networks[name] = kind.load(path, schema)
+    school = School(options, cues)
     exam = Exam(options.work / 'exam.gc', Stream(options.recorded, options.seed + 2, (0.7, 1.0)),
                 cues, options.distances, options.questions, options.seed + 3)
     state = options.work / 'arms.json'
     arms = json.loads(state.read_text()) if state.exists() else {}
-    for arm, ask in (('lsh', lambda: ask_lsh(exam, networks['lsh'])),
-                     ('window', lambda: ask_window(exam, networks['lsh'], WINDOW)),
-                     ('none', lambda: ask_window(exam, networks['lsh'], 0)),
-                     ('gru', lambda: ask_gru(exam, networks['gru'])),
-                     ('exact', lambda: ask_exact(exam, networks['lsh'],
+    for arm, ask in (('lsh', lambda: ask_lsh(exam, school.lsh)),
+                     ('window', lambda: ask_window(exam, school.lsh, WINDOW)),
+                     ('none', lambda: ask_window(exam, school.lsh, 0)),
+                     ('gru', lambda: ask_gru(exam, school.gru)),
+                     ('exact', lambda: ask_exact(exam, school.lsh,
                                                  options.exact_questions))):
         if arm not in arms:
             start = time.time()
