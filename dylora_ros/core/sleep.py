@@ -13,6 +13,7 @@ from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
 
 RATE, PASSES = 3e-4, 4     # of a night: the shipped q knows most; see decision 005
+_NOISE = 1.01         # a validation loss within a percent of the old one tells nothing
 _CHECKS = 8           # of the validation loss in one training
 _MEAN = 0.05          # share of the newest weights in their running mean
 
@@ -68,8 +69,8 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     """Train q on the log for a budget of seconds.
 
     What is kept is a running mean of the weights (Polyak and Juditsky 1992), at the check where
-    it did best on the validation rows; if that is worse than the old weights on the held-out
-    rows, the old ones stay.
+    it did best on the validation rows; if it is clearly worse there than the old weights, or
+    worse on the held-out rows, the old ones stay.
 
     Args:
         network: trained in place.
@@ -91,7 +92,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     rng = np.random.default_rng(seed)
     old = {k: v.clone() for k, v in network.state_dict().items()}
     before, unchanged = evaluate(network, data, data.held_out)
-    best, best_loss = old, evaluate(network, data, data.validation)[0]
+    best, best_loss = old, _NOISE * evaluate(network, data, data.validation)[0]
     mean = {k: v.clone() for k, v in old.items()}
     spent = clock() - start
     checks = [(i + 1) / _CHECKS for i in range(_CHECKS)]
