@@ -24,6 +24,15 @@ def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
             'machine': machine(packages)}
 
 
+def publish(result: dict, work: Path, out: Path | None, name: str):
+    """Write NAME.json beside NAME.png in ``work``, and copy both to ``out`` if there is one."""
+    write(work / f'{name}.json', result)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (f'{name}.json', f'{name}.png'):
+            (out / file).write_bytes((work / file).read_bytes())
+
+
 def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> dict[str, object]:
     """Return processor, cores that we may use, memory (GiB) and versions."""
     versions = {'python': platform.python_version()}

@@ -16,6 +16,7 @@ from dylora_ros.core.phases import Phase
 
 if TYPE_CHECKING:
     from dylora_ros.core.predictor import Predictor
+    from dylora_ros.core.will import Will
 
 
 class Sense(Protocol):
@@ -33,27 +34,30 @@ class Agent:
         log: the global context, writable.
         predictor: q over that log.
         guard: of the commands.
-        exploration: noise on the body's predicted LR state.
+        exploration: noise on the body's predicted LR state, while there is no will.
+        will: the continuous Q, which chooses the body's next LR state.
     """
 
     def __init__(self, senses: Mapping[str, Sense], log: GlobalContext, predictor: 'Predictor',
-                 guard: Guard, exploration: Exploration):
+                 guard: Guard, exploration: Exploration, will: 'Will | None' = None):
         self.senses = senses
         self.log = log
         self.predictor = predictor
         self.guard = guard
         self.exploration = exploration
+        self.will = will
         self.composer = Composer(log.schema)
         self._boot = True
 
     def step(self, stamp: int, signals: Mapping[str, object],
-             reward: float = 0.0) -> np.ndarray:
+             reward: float = 0.0, reward_stamp: int | None = None) -> np.ndarray:
         """Live one cycle.
 
         Args:
             stamp: ns, when the signals were acquired.
             signals: modality -> its input, those that have a new one.
-            reward: of the last state.
+            reward: that has arrived.
+            reward_stamp: ns, of the state that it judges; this one's when None.
 
         Returns:
             The command applied, in the actuators' units.
@@ -64,13 +68,17 @@ class Agent:
             self.composer.put(name, percept.x, stamp, percept.surprise)
         row = self.composer.compose(stamp)
         prediction = self.predictor.observe(row)
-        q = act_on(prediction.q, self.log.schema, self.exploration)
+        if self.will is None:
+            q = act_on(prediction.q, self.log.schema, self.exploration)
+        else:
+            q, prediction.value = self.will(prediction, row)
         bias_all(self.senses, q, row, self.log.schema)
         wanted = self.senses['body'].act(split(q, self.log.schema, 'body'))
         command = self.guard.command(wanted)
         self.senses['body'].acted(self.guard.normalise(command))
         finish(row, q, prediction, command=self.guard.normalise(command), reward=reward,
-               reward_stamp=stamp, phase=Phase.AWAKE, flags=FLAG_BOOT if self._boot else 0)
+               reward_stamp=stamp if reward_stamp is None else reward_stamp,
+               phase=Phase.AWAKE, flags=FLAG_BOOT if self._boot else 0)
         self._boot = False
         self.log.append_row(row)
         return command

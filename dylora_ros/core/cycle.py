@@ -26,12 +26,13 @@ class Prediction:
     reward: float
     value: float
     aux: np.ndarray
+    state: np.ndarray | None = None
 
     @classmethod
     def of(cls, heads) -> 'Prediction':
         """Take the first of a batch of ``qnetwork.Heads``."""
         return cls(heads.q[0].numpy(), float(heads.reward[0]), float(heads.value[0]),
-                   heads.aux[0].numpy())
+                   heads.aux[0].numpy(), None if heads.state is None else heads.state[0].numpy())
 
 
 class Composer:

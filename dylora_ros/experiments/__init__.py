@@ -11,6 +11,14 @@ EXPERIMENTS = {
                 'facts in up to a million tokens of filler, read by the frozen text model'),
     'forgetting': ('dylora_ros.experiments.forgetting', 'the forgetting curves of a trained q'),
     'dreams': ('dylora_ros.experiments.dreams', 'dreams beside what really followed'),
+    'nrem': ('dylora_ros.experiments.nrem',
+             'what one sleep teaches after lives of several lengths'),
+    'coupling': ('dylora_ros.experiments.coupling',
+                 'senses that help each other: coupled, late fusion, one alone, joint'),
+    'ground': ('dylora_ros.experiments.ground_learn',
+               'our continuous Q on Reacher, Pusher and reacher-easy at 100 k steps'),
+    'life': ('dylora_ros.experiments.days',
+             'days in gaze: awake, asleep, and does it look at the named toy more'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
 }
 

@@ -147,6 +147,20 @@ class Body(Modality):
         return {'signal': self._signal[0].numpy().copy()}
 
     @torch.inference_mode()
+    def reachable(self, command: np.ndarray) -> np.ndarray:
+        """Return the LR state (sites, rank) that the forward model expects after a command.
+
+        Commands (joints,) in -1 .. 1 are coordinates of the LR states that the body can reach
+        within a cycle; the continuous Q chooses among these, and :meth:`act` brings the chosen
+        one about.
+        """
+        command = check(command, (self.joints,), 'body/command')
+        after = self.forward_model(self._signal, self._change, torch.from_numpy(
+            np.array(command, np.float32))[None], torch.from_numpy(self._q)[None])
+        self.encoder(after)
+        return self.adapter.read_x()[0].numpy().copy()
+
+    @torch.inference_mode()
     def act(self, q: np.ndarray) -> np.ndarray:
         """Decode the predicted LR state (sites, rank) to commands (joints,) in -1 .. 1."""
         q = torch.from_numpy(np.asarray(q, np.float32))[None]

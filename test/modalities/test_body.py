@@ -179,3 +179,33 @@ def test_the_shipped_inverse_model_finds_the_command(grown, babbled):
         found.append(grown.act(wish))
     error = np.square(np.array(found) - commands[:-1]).mean()
     assert error < 0.2 * commands.var()
+
+
+def test_a_command_and_the_state_it_leads_to_are_two_names_of_one_thing(grown):
+    rng = np.random.default_rng(0)
+    wanted, got, last = [], [], np.zeros(2)
+    for _ in range(40):
+        position = rng.uniform(-1, 1, 2) * [1.5, 0.4]
+        grown.observe(body_signal(position, last * 1.5, last))
+        command = np.clip(last + rng.uniform(-0.24, 0.24, 2), -1, 1)     # what the slew allows
+        got.append(grown.act(grown.reachable(command)))
+        wanted.append(command)
+        last = command
+    wanted, got = np.array(wanted), np.array(got)
+    for joint in range(2):
+        assert np.corrcoef(wanted[:, joint], got[:, joint])[0, 1] > 0.9
+
+
+def test_reachable_states_leave_perception_as_it_is(grown):
+    x = grown.observe(SIGNAL).x
+    expected = grown.expected.copy()
+    grown.reachable(np.array([0.5, -0.5]))
+    grown.acted(SIGNAL[4:6])
+    assert np.array_equal(grown.expected, expected)
+    assert np.array_equal(grown.observe(SIGNAL).x, x)
+
+
+def test_reachable_refuses_a_command_of_another_body(grown):
+    grown.observe(SIGNAL)
+    with pytest.raises(SignalError, match='body/command'):
+        grown.reachable(np.zeros(3))

@@ -1,0 +1,329 @@
+"""The continuous DQN (paper, 3.3 and 6): q acts by value, learned from the log in sleep.
+
+Actor and critics in the manner of soft actor-critic, with what makes few samples and a small
+processor suffice: layer-normalised twin critics (as in DroQ and SimBa) stacked into one batched
+product, observations normalised by the statistics of the log, several rows of reward per target,
+and rows drawn by surprise and error. On the agent the state is q's reading of the global context
+and the action the body's next LR state; on plain control tasks, the newest rows and the command.
+
+Legend: b batch, d state width, a action width, k critics.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.trajectory import Batch, Sampler, Trajectory
+
+CRITICS = 2
+_FORMAT = 'dylora-dqn-1'
+_LIMIT = 8.0                   # states beyond this many standard deviations say nothing more
+_LOG_STD = (-5.0, 1.0)
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the continuous Q learns.
+
+    Attributes:
+        width: hidden units of the critics.
+        actor_width: of the actor.
+        discount: a row.
+        n_step: rows of reward in a target.
+        batch: rows an update.
+        lr: of the critics; the actor learns at ``actor_lr``.
+        tau: share of the critics that enters their targets every update.
+        actor_every: updates of the critics for one of the actor.
+        entropy: wanted entropy of an action, a number of the action's (nats; negative: narrow).
+        dreams: share of dreamt rows in a batch.
+        alpha: how strongly the critic's error draws rows (see ``Sampler``).
+    """
+
+    width: int = 192
+    actor_width: int = 128
+    discount: float = 0.99
+    n_step: int = 1
+    batch: int = 192
+    lr: float = 1e-3
+    actor_lr: float = 5e-4
+    tau: float = 0.01
+    actor_every: int = 2
+    entropy: float = -0.5
+    dreams: float = 0.0
+    alpha: float = 0.4
+
+
+class Critics(nn.Module):
+    """k critics in one: linear layers are batched products, layer norm after each."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        sizes = (inputs, width, width, 1)
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(CRITICS, m, n).uniform_(-1, 1) / math.sqrt(m))
+            for m, n in zip(sizes, sizes[1:], strict=False))
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(CRITICS, 1, n))
+                                       for n in sizes[1:])
+
+    def forward(self, state: torch.Tensor, action: torch.Tensor,
+                frozen: bool = False) -> torch.Tensor:
+        """Return (k, b) values; ``frozen`` lets gradient reach the action only."""
+        h = torch.cat([state, action], 1).expand(CRITICS, -1, -1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if frozen:
+                weight, bias = weight.detach(), bias.detach()
+            if i:
+                h = F.relu(F.layer_norm(h, h.shape[-1:]))
+            h = torch.baddbmm(bias, h, weight)
+        return h[..., 0]
+
+
+class Actor(nn.Module):
+    """A Gaussian squashed by tanh."""
+
+    def __init__(self, state: int, action: int, width: int):
+        super().__init__()
+        self.inside = nn.Linear(state, width)
+        self.mix = nn.Linear(width, width)
+        self.out = nn.Linear(width, 2 * action)
+        nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)            # a newborn acts around the middle
+
+    def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and log standard deviation (b, a) before tanh."""
+        h = F.relu(F.layer_norm(self.inside(state), (self.inside.out_features,)))
+        h = F.relu(F.layer_norm(self.mix(h), (self.mix.out_features,)))
+        mean, spread = self.out(h).chunk(2, 1)
+        low, high = _LOG_STD
+        return mean, low + 0.5 * (high - low) * (torch.tanh(spread) + 1)
+
+    def sample(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return an action (b, a) in -1 .. 1 and its log probability (b,)."""
+        mean, log_std = self(state)
+        noise = torch.randn_like(mean)
+        raw = mean + log_std.exp() * noise
+        log = -0.5 * noise.square() - log_std - _HALF_LOG_TAU
+        log = log - 2 * (math.log(2) - raw - F.softplus(-2 * raw))     # of tanh
+        return torch.tanh(raw), log.sum(1)
+
+
+@dataclass
+class LearnReport:
+    """What a session of learning did.
+
+    Attributes:
+        updates: gradient steps of the critics.
+        error: mean absolute error of the critics, in units of reward, at its end.
+        value: mean value ("happiness", see :meth:`ContinuousQ.value`) of the rows seen then.
+        temperature: weight of the entropy at its end.
+        dreams: share of dreamt rows among those drawn.
+    """
+
+    updates: int = 0
+    error: float = math.nan
+    value: float = math.nan
+    temperature: float = math.nan
+    dreams: float = 0.0
+
+    def as_dict(self) -> dict:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass
+class _Tail:
+    """Means over the last updates."""
+
+    keep: float = 0.98
+    values: dict[str, float] = field(default_factory=dict)
+
+    def add(self, **values: float):
+        for name, value in values.items():
+            old = self.values.get(name, value)
+            self.values[name] = self.keep * old + (1 - self.keep) * value
+
+
+class ContinuousQ(nn.Module):
+    """Actor, critics, their targets and how they learn.
+
+    Args:
+        state: d.
+        action: a.
+        settings: see :class:`Settings`.
+    """
+
+    def __init__(self, state: int, action: int, settings: Settings | None = None):
+        super().__init__()
+        self.settings = s = settings or Settings()
+        self.actor = Actor(state, action, s.actor_width)
+        self.critics = Critics(state + action, s.width)
+        self.targets = Critics(state + action, s.width).requires_grad_(False)
+        self.targets.load_state_dict(self.critics.state_dict())
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
+        self.register_buffer('mean', torch.zeros(state))
+        self.register_buffer('scale', torch.ones(state))
+        self.register_buffer('updates', torch.zeros((), dtype=torch.long))
+        self._critic_optimizer = torch.optim.AdamW(self.critics.parameters(), s.lr,
+                                                   weight_decay=1e-4, fused=True)
+        self._actor_optimizer = torch.optim.Adam(
+            [{'params': self.actor.parameters()},
+             {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """State and action width."""
+        return len(self.mean), self.actor.out.out_features // 2
+
+    def normalise(self, states: np.ndarray):
+        """Take the mean and spread of states (n, d) as the input's unit.
+
+        The networks are not adapted: call it before learning, and again while the first rows
+        are few.
+        """
+        self.mean.copy_(torch.from_numpy(states.mean(0)))
+        self.scale.copy_(torch.from_numpy(1.0 / np.maximum(states.std(0), 1e-2)))
+
+    def _read(self, state: torch.Tensor) -> torch.Tensor:
+        return ((state - self.mean) * self.scale).clamp(-_LIMIT, _LIMIT)
+
+    @torch.inference_mode()
+    def act(self, state: np.ndarray, explore: bool = True) -> np.ndarray:
+        """Return the action (a,), or (b, a), in -1 .. 1 for a state (d,), or states (b, d)."""
+        batch = torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32)))
+        read = self._read(batch)
+        out = self.actor.sample(read)[0] if explore else torch.tanh(self.actor(read)[0])
+        return out.numpy().reshape(*np.shape(state)[:-1], -1)
+
+    @torch.inference_mode()
+    def value(self, state: np.ndarray) -> np.ndarray:
+        """Return the happiness of states (b, d): the mean reward a row expected from there, (b,).
+
+        It is the critics' least value of the actor's own choice, times (1 - discount), which is
+        what q's value head says as well.
+        """
+        read = self._read(torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32))))
+        values = self.critics(read, torch.tanh(self.actor(read)[0]))
+        return (values.amin(0) * (1 - self.settings.discount)).numpy()
+
+    def update(self, batch: Batch) -> np.ndarray:
+        """Learn from a batch; returns the critics' absolute errors (b,)."""
+        state, after = self._read(batch.state), self._read(batch.after)
+        temperature = self.log_temperature.detach().exp()
+        with torch.no_grad():
+            action, log = self.actor.sample(after)
+            value = self.targets(after, action).amin(0) - temperature * log
+            target = batch.reward + batch.discount * value
+        error = self.critics(state, batch.action) - target
+        # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
+        F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
+        self._critic_optimizer.step()
+        self._critic_optimizer.zero_grad()
+        if int(self.updates) % self.settings.actor_every == 0:
+            self._improve(state)
+        self.updates += 1
+        torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()),
+                             self.settings.tau)
+        return error.detach().abs().amax(0).numpy()
+
+    def _improve(self, state: torch.Tensor):
+        """Move the actor towards value and wanted entropy, the temperature to the latter."""
+        action, log = self.actor.sample(state)
+        value = self.critics(state, action, frozen=True).mean(0)
+        loss = (self.log_temperature.detach().exp() * log - value).mean()
+        wanted = self.settings.entropy * action.shape[1]
+        surplus = (-log.detach() - wanted).mean()
+        (loss + self.log_temperature * surplus).backward()
+        self._actor_optimizer.step()
+        self._actor_optimizer.zero_grad()
+
+    def learn(self, data: Trajectory, sampler: Sampler, updates: int,
+              going: Callable[[int], bool] = lambda done: True) -> LearnReport:
+        """Learn from a trajectory.
+
+        Args:
+            data: rows.
+            sampler: of them.
+            updates: at most so many.
+            going: called with the updates done before each; False ends it.
+
+        """
+        s, tail, done = self.settings, _Tail(), 0
+        while done < updates and going(done):
+            index = sampler.draw()
+            batch = data.batch(index, s.n_step, s.discount)
+            error = self.update(batch)
+            sampler.told(index, error)
+            if done % 20 == 0:
+                tail.add(error=float(error.mean()),
+                         value=float(self.value(data.states[index]).mean()))
+            done += 1
+        return LearnReport(done, tail.values.get('error', math.nan),
+                           tail.values.get('value', math.nan),
+                           float(self.log_temperature.detach().exp()),
+                           sampler.dreamt / max(sampler.rows, 1))
+
+    def save(self, path: str | Path, optimizers: bool = True):
+        """Write everything as safetensors, whole or not at all.
+
+        Args:
+            path: of the file.
+            optimizers: with their state, to go on learning exactly where it stopped.
+
+        """
+        path, tensors = Path(path), dict(self.state_dict())
+        if optimizers:
+            for name, optimizer in self._optimizers():
+                for i, state in optimizer.state_dict()['state'].items():
+                    tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
+        part = path.with_suffix('.part')
+        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, str(part),
+                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes),
+                            'settings': json.dumps(asdict(self.settings))})
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path, sizes: tuple[int, int]) -> 'ContinuousQ':
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SchemaError: the file is something else, or of other states and actions.
+
+        """
+        with safe_open(str(path), 'pt') as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+        if meta.get('format') != _FORMAT:
+            raise SchemaError(f'{path} holds {meta.get("format")}, expected {_FORMAT}; delete '
+                              'it to begin with a newborn one')
+        found = tuple(json.loads(meta['sizes']))
+        if found != tuple(sizes):
+            raise SchemaError(f'{path} is of {found[0]} state and {found[1]} action numbers, '
+                              f'this agent has {sizes[0]} and {sizes[1]}')
+        out = cls(*sizes, Settings(**json.loads(meta['settings'])))
+        own = out.state_dict().keys()
+        out.load_state_dict({k: v for k, v in tensors.items() if k in own})
+        for name, optimizer in out._optimizers():
+            state: dict[int, dict] = {}
+            for key, value in tensors.items():
+                if key.startswith(name + '.'):
+                    number, field_ = key.removeprefix(name + '.').split('.')
+                    state.setdefault(int(number), {})[field_] = value
+            if state:
+                optimizer.load_state_dict({**optimizer.state_dict(), 'state': state})
+        return out
+
+    def _optimizers(self):
+        return (('critic_optimizer', self._critic_optimizer),
+                ('actor_optimizer', self._actor_optimizer))

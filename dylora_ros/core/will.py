@@ -1,0 +1,109 @@
+"""The will: the continuous Q on q's reading of the global context (paper, 3.3 and 6).
+
+State: what q's heads read (the moment in its context) and the composite as perceived. Action:
+the body's next LR state. Of all LR states the body can reach few within a cycle, those that some
+command brings about; the command is their coordinate, and what the critic judges is the command
+really applied, after the guard.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from dylora_ros.core.cycle import Prediction
+from dylora_ros.core.dqn import ContinuousQ
+from dylora_ros.core.experience import Experience, GAP
+from dylora_ros.core.features import features, lived
+from dylora_ros.core.predictor import nothing
+from dylora_ros.core.qnetwork import QNetwork, WIDTH
+from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, FLAG_REJECTED, RowSchema
+from dylora_ros.core.trajectory import Trajectory
+
+_PART = 256           # rows read at once
+
+
+def state_width(schema: RowSchema) -> int:
+    """Return d of the continuous Q of an agent with this row."""
+    return WIDTH + schema.width + 2 * len(schema.modalities)
+
+
+def states(read: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
+    """Return the states (n, d) of rows (n,), of which q's heads read ``read`` (n, WIDTH)."""
+    feats = features(rows, schema)
+    m = len(schema.modalities)
+    present = feats[:, -3 * m - 1:-m - 1]                            # mask and ages
+    return np.concatenate([read, feats[:, :schema.width], present], 1).astype(np.float32)
+
+
+class Will:
+    """Chooses the body's next LR state; the other senses keep what q predicts for them.
+
+    Args:
+        dqn: of :func:`state_width` states and a command's actions.
+        schema: of the rows.
+        reachable: command (joints,) -> the body's LR state after it (sites, rank).
+    """
+
+    def __init__(self, dqn: ContinuousQ, schema: RowSchema,
+                 reachable: Callable[[np.ndarray], np.ndarray]):
+        self.dqn, self._schema, self._reachable = dqn, schema, reachable
+        self.explore = True
+
+    def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the composite (w,) to bring about, and the happiness here."""
+        state = states(prediction.state[None], row.reshape(1), self._schema)
+        command = self.dqn.act(state[0], self.explore)
+        q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
+        q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
+        return q, float(self.dqn.value(state)[0])
+
+
+@torch.inference_mode()
+def read_all(network: QNetwork, data: Experience, context: bool = True) -> np.ndarray:
+    """Return what q's heads read at every row (n, WIDTH), found as in waking life.
+
+    Args:
+        network: q.
+        data: rows.
+        context: False: as an agent without global context reads them.
+
+    """
+    network.eval()
+    if context:
+        data.refresh(network)
+    index, out = np.arange(len(data.features)), []
+    for part in np.array_split(index, max(1, len(index) // _PART)):
+        heads = network(*data.batch(part)) if context else nothing(network, data.now[part])
+        out.append(heads.state.numpy())
+    return np.concatenate(out)
+
+
+def aligned(rows: np.ndarray) -> np.ndarray:
+    """Return the reward *of* each row's state (n,): it arrives later, with that state's stamp.
+
+    Rows that nobody judged get the reward before them (0 at first).
+    """
+    reward = np.full(len(rows), np.nan, np.float32)
+    at = np.searchsorted(rows['stamp'], rows['reward_stamp'])
+    known = (at < len(rows)) & (rows['reward_stamp'] > 0)
+    known[known] &= rows['stamp'][at[known]] == rows['reward_stamp'][known]
+    reward[at[known]] = rows['reward'][known]
+    filled = np.maximum.accumulate(np.where(np.isnan(reward), -1, np.arange(len(rows))))
+    return np.where(filled >= 0, reward[np.maximum(filled, 0)], 0.0).astype(np.float32)
+
+
+def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema) -> Trajectory:
+    """Turn consecutive log rows (n,) and what q read at them into what the Q learns from."""
+    step = np.diff(rows['stamp'], append=rows['stamp'][-1:]) * 1e-9
+    flags, next_flags = rows['flags'], np.roll(rows['flags'], -1)
+    follows = (step > 0) & (step < GAP)
+    follows &= (next_flags & (FLAG_BOOT | FLAG_REJECTED)) == 0
+    follows &= (flags & FLAG_DREAM) == (next_flags & FLAG_DREAM)
+    follows &= ((flags | next_flags) & FLAG_FORGOTTEN) == 0
+    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
+    surprise = np.where(mask == 1, rows['surprise'].astype(np.float32), 1.0).max(1)
+    out = Trajectory(len(rows), state_width(schema), schema.actions)
+    out.extend(states(read, rows, schema), rows['action'].astype(np.float32), aligned(rows),
+               follows, ~lived(rows), surprise)
+    return out

@@ -1,0 +1,217 @@
+"""Days of a life in ``gaze``: awake, then asleep, and whether the named toy is looked at more.
+
+Arms: ``full``; ``untrained`` (never sleeps, babbles); ``deaf``; ``no_gc`` (q sees the present row
+alone); ``true_reward`` (the world's success instead of the statements). Every day begins at a new
+moment of the world, the same in all arms of a seed. Sleep is NREM: q learns from the log, reads
+every row anew, and the continuous Q learns from that. REM is not part of these lives yet.
+
+All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
+everything; the summary goes to ``--out``.
+"""
+
+import argparse
+from dataclasses import asdict
+import json
+from pathlib import Path
+import time
+
+import numpy as np
+import torch
+
+from dylora_ros.core.agent import Agent
+from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.dqn import ContinuousQ, Settings
+from dylora_ros.core.experience import Experience
+from dylora_ros.core.motor import Exploration
+from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
+from dylora_ros.core.reward import StatementReward, Statements
+from dylora_ros.core.sleep import train
+from dylora_ros.core.trajectory import Sampler
+from dylora_ros.core.will import read_all, state_width, trajectory, Will
+from dylora_ros.experiments import childhood
+from dylora_ros.experiments.babble import guard_for, PERIOD
+from dylora_ros.experiments.lives import Life, live, Shared
+from dylora_ros.experiments.pretrain_fit import say
+from dylora_ros.modalities import registry
+from dylora_ros.paths import share_file
+from dylora_ros.provenance import provenance, write
+from dylora_ros.sim.worlds import make as make_world
+
+ARMS = ('full', 'untrained', 'deaf', 'no_gc', 'true_reward')
+SETTINGS = Settings(width=192, actor_width=128, batch=256, discount=0.97, n_step=3)
+NOISE = 0.7                    # of the babble, as the predictor node explores
+MOST_ROWS = 200_000
+
+
+class Days:
+    """One arm and seed, from day to day.
+
+    Args:
+        arm: one of ARMS.
+        seed: of the world and everything else.
+        work: folder; this life has one of its own in it.
+        reward: closeness to the statements.
+        options: of the command line.
+    """
+
+    def __init__(self, arm: str, seed: int, work: Path, reward: StatementReward, options):
+        self.arm, self.seed, self.options = arm, seed, options
+        self.folder = work / f'{arm}-{seed}'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = work / 'weights'
+        self.schema = registry.row_schema(2, weights)
+        self._weights, self._reward = weights, reward
+        self.told = self.folder / 'days.json'
+        self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
+
+    def morning(self, twin=None) -> Life:
+        """Return the life of the next day."""
+        day = len(self.days)
+        world = make_world('gaze', 100_000 + 1000 * self.seed + day, twin=twin)
+        log = GlobalContext.open(self.folder / 'context.gc', self.schema, MOST_ROWS)
+        torch.manual_seed(1000 * self.seed + day)
+        network = self._network()
+        predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
+        body = registry.make('body', 2, self._weights)
+        shapes = self.schema.modalities
+        senses = {'vision': Shared(*shapes['vision']), 'audio': Shared(*shapes['audio']),
+                  'text': Shared(*shapes['text']), 'body': body}
+        will = None
+        path = self.folder / 'dqn.safetensors'
+        if path.exists():
+            dqn = ContinuousQ.load(path, (state_width(self.schema), self.schema.actions))
+            will = Will(dqn, self.schema, body.reachable)
+        sites, rank = shapes['body']
+        agent = Agent(senses, log, predictor, guard_for(world),
+                      Exploration(sites * rank, NOISE, period=PERIOD, seed=1000 * self.seed + day),
+                      will)
+        born = int(log.rows(log.committed - 1, log.committed)['stamp'][0]) + int(10e9) \
+            if log.committed else 0
+        judge = self._true if self.arm == 'true_reward' else self._stated
+        return Life(world, agent, judge, self.arm == 'deaf', born=born)
+
+    def _network(self) -> QNetwork:
+        path = self.folder / 'q.safetensors'
+        return QNetwork.load(path, self.schema) if path.exists() else QNetwork(self.schema).eval()
+
+    def _stated(self, row, world) -> float:
+        mask = (int(row['mask']) >> np.arange(len(self.schema.modalities))) & 1
+        return self._reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
+
+    @staticmethod
+    def _true(row, world) -> float:
+        return float(world.success())
+
+    def night(self, life: Life):
+        """Sleep, and write the day down."""
+        start, cpu = time.monotonic(), time.process_time()
+        log, day = life.agent.log, len(self.days)
+        told = {'day': day, 'cycles': len(life.success),
+                'success': float(np.mean(life.success)), 'reward': float(np.mean(life.rewards))}
+        truth = np.array(life.success, float)
+        told['auc_of_reward'] = childhood.auc(np.array(life.rewards), truth)
+        if self.arm != 'untrained':
+            told |= self._sleep(log, day)
+        told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
+        log.close()
+        self.days.append({k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()})
+        write(self.told, self.days)
+
+    def _sleep(self, log: GlobalContext, day: int) -> dict:
+        rows = log.rows(log.first, log.committed)
+        data, network = Experience(rows, self.schema), self._network()
+        torch.manual_seed(1000 * self.seed + day)
+        # a number of steps, not of seconds: what is learned does not depend on the machine
+        report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
+                       most_steps=self.options.q_steps * (3 if day == 0 else 1))
+        network.save(self.folder / 'q.safetensors')
+        past = trajectory(rows, read_all(network, data, self.arm != 'no_gc'), self.schema)
+        path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
+                                                        self.schema.actions)
+        dqn = ContinuousQ.load(path, sizes) if path.exists() else ContinuousQ(*sizes, SETTINGS)
+        dqn.normalise(past.states[:len(past)])
+        sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
+        learned = dqn.learn(past, sampler, self.options.updates)
+        dqn.save(path)
+        return {'q': report.as_dict(), 'dqn': learned.as_dict()}
+
+
+def summary(work: Path, options) -> dict:
+    """Return the result: every life's days, success by arm over the last quarter of its days."""
+    result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
+                        settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
+                        updates=options.updates, seeds=options.seeds)
+    result['childhood_auc'] = json.loads((work / 'weights' / 'childhood.json').read_text())
+    gaze: dict[str, dict] = {}
+    for path in sorted(work.glob('*/days.json')):
+        arm, seed = path.parent.name.rsplit('-', 1)
+        days = json.loads(path.read_text())
+        last = days[-max(1, len(days) // 4):]
+        entry = gaze.setdefault(arm, {'seeds': {}})
+        entry['seeds'][seed] = {
+            'awake_cycles': sum(d['cycles'] for d in days),
+            'success': round(float(np.mean([d['success'] for d in last])), 4),
+            'success_by_day': [d['success'] for d in days],
+            'reward_by_day': [d['reward'] for d in days],
+            'auc_of_reward_by_day': [d['auc_of_reward'] for d in days],
+            'last_night': {k: days[-1][k] for k in ('q', 'dqn') if k in days[-1]}}
+    for entry in gaze.values():
+        entry['success'] = round(float(np.mean([s['success'] for s in entry['seeds'].values()])),
+                                 4)
+    return {**result, 'gaze': gaze}
+
+
+def main(arguments: list[str] | None = None):
+    """Live; see the module."""
+    parser = argparse.ArgumentParser(prog='dylora_ros experiment life', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work', type=Path, default=Path('life'))
+    parser.add_argument('--out', type=Path, default=Path('docs/results/life.json'))
+    parser.add_argument('--arms', nargs='*', default=ARMS, choices=ARMS)
+    parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    parser.add_argument('--days', type=int, default=30)
+    parser.add_argument('--day', type=int, default=3000, help='awake cycles a day')
+    parser.add_argument('--q-steps', type=int, default=100, help='of q, a night')
+    parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
+    parser.add_argument('--statements', type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    from dylora_ros.modalities.text import SentenceEncoder
+    sentences, weights = SentenceEncoder(), options.work / 'weights'
+    say(f'held-out AUC of sentences: {childhood.prepare(weights, sentences)}')
+    vision, audio = (registry.make(n, weights=weights) for n in ('vision', 'audio'))
+    schema = registry.row_schema(2, weights)
+    read = Statements.load(options.statements or share_file('config/statements.yaml'))
+    reward = StatementReward(childhood.load_projector(weights, schema),
+                             [sentences.embed(list(g)) for g in read.good],
+                             [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+    everybody = [Days(arm, seed, options.work, reward, options)
+                 for seed in options.seeds for arm in options.arms]
+    while True:
+        day = min(len(d.days) for d in everybody)
+        if day >= options.days:
+            break
+        awake = [d for d in everybody if len(d.days) == day]
+        start, cpu = time.monotonic(), time.process_time()
+        lives: list[Life] = []
+        for d in awake:
+            lives.append(d.morning(lives[0].world if lives else None))
+
+        def told(done, lives=lives, start=start, cpu=cpu):
+            if done % 500 == 0:
+                each = done * len(lives)
+                say(f'{done} cycles, {1e3 * (time.monotonic() - start) / each:.1f} ms a cycle '
+                    f'and life ({1e3 * (time.process_time() - cpu) / each:.1f} of the processor)')
+
+        live(lives, vision, audio, options.day, told)
+        for d, life in zip(awake, lives, strict=True):
+            d.night(life)
+            say(f'day {day} of {d.arm} {d.seed}: {json.dumps(d.days[-1])}')
+        lives[0].world.close()
+        left = (time.monotonic() - start) * (options.days - day - 1)
+        say(f'day {day} took {time.monotonic() - start:.0f} s, about {left / 60:.0f} min left')
+        write(options.out, summary(options.work, options))
+
+
+if __name__ == '__main__':
+    main()

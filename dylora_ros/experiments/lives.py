@@ -1,0 +1,127 @@
+"""Several lives in lockstep: each its own world and log, one shared sight and hearing.
+
+A frame or a chunk of sound of all lives goes through the frozen encoders as one batch. Decoders
+rest, so nothing is expected and nothing surprises; the body alone predicts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from dylora_ros.core.agent import Agent
+from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
+from dylora_ros.experiments.childhood import see
+from dylora_ros.modalities.audio import encode_mel
+from dylora_ros.modalities.base import Percept
+from dylora_ros.modalities.specs import body_signal, EARS, RATE
+from dylora_ros.modalities.vision import pixels
+
+SIZE = 64             # of the frames
+
+
+class Shared:
+    """A sense whose frozen encoder several lives share: it is given x, and keeps its bias."""
+
+    def __init__(self, sites: int, rank: int):
+        self.q = np.zeros((sites, rank), np.float32)
+
+    def bias(self, q: np.ndarray, body: np.ndarray | None = None):
+        """Keep the bias for the next batch."""
+        self.q = np.array(q, np.float32)
+
+    def observe(self, x: np.ndarray) -> Percept:
+        """Take what the shared encoder made of the signal."""
+        return Percept(x, None, None)
+
+
+@dataclass
+class Life:
+    """One life.
+
+    Attributes:
+        world: it lives in.
+        agent: with :class:`Shared` vision and audio, and a body of its own.
+        judge: (row, world) -> reward of that state.
+        deaf: it hears nothing.
+        success: of every cycle lived.
+        rewards: of every cycle lived.
+        born: ns, stamp of the world's beginning.
+        judged: the newest reward, and the stamp of the state that it judges.
+        sound: the last moments, what hearing needs.
+    """
+
+    world: object
+    agent: Agent
+    judge: Callable[[np.ndarray, object], float]
+    deaf: bool = False
+    success: list[bool] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    born: int = 0
+    judged: tuple[float, int | None] = (0.0, None)
+    sound: np.ndarray = field(default_factory=lambda: np.zeros((EARS, 0), np.float32))
+
+
+def live(lives: list[Life], vision, audio, cycles: int,
+         say: Callable[[int], None] = lambda cycle: None):
+    """Live ``cycles`` cycles of all lives, from a new beginning of their worlds on.
+
+    Args:
+        lives: at least one.
+        vision: the frozen encoder of sight.
+        audio: the frozen encoder of hearing.
+        cycles: how many.
+        say: called with the number of cycles done.
+
+    """
+    for life in lives:
+        life.world.reset()
+        life.sound = np.zeros((EARS, audio.samples), np.float32)
+        life.judged = 0.0, None
+    for i in range(cycles):
+        seen = heard = None
+        if i % VISION_EVERY == 0:
+            seen = see(vision, torch.cat([pixels(life.world.render(SIZE, SIZE))
+                                          for life in lives]))
+        if i % AUDIO_EVERY == AUDIO_EVERY - 1:
+            heard = hear(audio, lives)
+        for n, life in enumerate(lives):
+            _cycle(life, None if seen is None else seen[n], None if heard is None else heard[n])
+        say(i + 1)
+
+
+def hear(audio, lives: list[Life]) -> np.ndarray:
+    """Take in the last chunk of every life's sound; returns x (lives, s, r)."""
+    mels = []
+    for life in lives:
+        new = life.world.listen(round(RATE * PERIOD * AUDIO_EVERY))
+        life.sound = np.concatenate([life.sound, new], 1)[:, -audio.samples:]
+        mels.append(audio.log_mel(torch.from_numpy(life.sound)))
+    q = torch.from_numpy(np.stack([life.agent.senses['audio'].q for life in lives]))
+    audio.adapter.set_state(q.reshape(len(lives) * EARS, -1, audio.spec.rank), gamma=0.0)
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
+        encode_mel(audio.encoder, torch.cat(mels))
+        x = audio.adapter.read_x().float()
+    return x.reshape(len(lives), audio.spec.sites, audio.spec.rank).numpy()
+
+
+def _cycle(life: Life, seen: np.ndarray | None, heard: np.ndarray | None):
+    """Live one cycle: perceive, decide, move; then the state just lived is judged."""
+    world, agent = life.world, life.agent
+    state = world.joints()
+    signals = {'body': body_signal(state.position, state.velocity,
+                                   agent.guard.normalise(agent.guard.last))}
+    if seen is not None:
+        signals['vision'] = seen
+    if heard is not None and not life.deaf:
+        signals['audio'] = heard
+    reward, judged = life.judged
+    stamp = life.born + round(world.time * 1e9)
+    life.success.append(bool(world.success()))
+    command = agent.step(stamp, signals, reward, judged)
+    reward = life.judge(agent.log.take(np.array([agent.log.committed - 1]))[0], world)
+    life.judged = reward, stamp
+    life.rewards.append(reward)
+    world.apply(command)
+    world.step(PERIOD)

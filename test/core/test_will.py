@@ -1,0 +1,111 @@
+"""The continuous Q on the agent."""
+
+import numpy as np
+import pytest
+import torch
+
+from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM
+from dylora_ros.core.cycle import Prediction
+from dylora_ros.core.dqn import ContinuousQ
+from dylora_ros.core.experience import Experience, MIN_ROWS
+from dylora_ros.core.predictor import Predictor
+from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.will import aligned, read_all, state_width, states, trajectory, Will
+
+
+def some_rows(schema, n=MIN_ROWS + 40):
+    rng = np.random.default_rng(0)
+    rows = np.zeros(n, schema.dtype)
+    rows['stamp'] = (np.arange(n) + 1) * 40_000_000
+    rows['x'] = rng.standard_normal((n, schema.width))
+    rows['mask'] = 3
+    rows['action'] = rng.uniform(-1, 1, (n, schema.actions))
+    return rows
+
+
+def test_it_chooses_the_body_and_leaves_the_other_senses_to_q(small_schema):
+    torch.manual_seed(0)
+    dqn, given = ContinuousQ(state_width(small_schema), 2), []
+
+    def reachable(command):
+        given.append(command)
+        return np.full((2, 2), 0.5)
+
+    row = some_rows(small_schema, 1)[0]
+    predicted = np.arange(10, dtype=np.float32) / 10
+    q, value = Will(dqn, small_schema, reachable)(
+        Prediction(predicted, 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)), row)
+    assert np.array_equal(q[:6], predicted[:6])
+    assert np.array_equal(q[6:], np.full(4, 0.5))
+    assert given[0].shape == (2,)
+    state = states(np.zeros((1, 96)), row.reshape(1), small_schema)
+    assert value == pytest.approx(float(dqn.value(state)[0]))
+
+
+def test_a_late_reward_goes_to_the_state_it_judges(small_schema):
+    rows = some_rows(small_schema, 6)
+    rows['reward'][3:] = 0.7, 0.8, 0.9
+    rows['reward_stamp'][3:] = rows['stamp'][1:4]
+    assert aligned(rows).tolist() == pytest.approx([0, 0.7, 0.8, 0.9, 0.9, 0.9])
+
+
+def test_a_reward_of_a_state_that_is_gone_is_left_out(small_schema):
+    rows = some_rows(small_schema, 4)
+    rows['reward'], rows['reward_stamp'] = 5.0, 17
+    assert not aligned(rows).any()
+
+
+def test_training_reads_what_waking_life_read(log):
+    torch.manual_seed(0)
+    rows = some_rows(log.schema)[:99]
+    network = QNetwork(log.schema).eval()
+    torch.nn.init.normal_(network.next.weight, std=0.1)
+    for row in rows:
+        log.append_row(row)
+    last = some_rows(log.schema, 100)[99]
+    composed = last.copy()
+    composed['action'] = 0                     # not decided yet
+    lived = Predictor(network, log).observe(composed).state
+    log.append_row(last)
+    # long enough to be learned from: the oldest rows are repeated in front, out of reach
+    data = Experience(np.concatenate([_long_ago(rows), log.rows(0, 100)]), log.schema)
+    assert np.allclose(read_all(network, data)[-1], lived, atol=2e-3)
+
+
+def _long_ago(rows):
+    old = rows[:60].copy()
+    old['stamp'] -= int(1e12)
+    old['flags'] |= FLAG_DREAM                 # no memories: neither finds them
+    return old
+
+
+def test_without_context_only_the_present_counts(small_schema):
+    torch.manual_seed(0)
+    rows = some_rows(small_schema)
+    changed = rows.copy()
+    changed['x'][:-1] += 1
+    network = QNetwork(small_schema)
+    a, b = (read_all(network, Experience(r, small_schema), context=False)[-1]
+            for r in (rows, changed))
+    c, d = (read_all(network, Experience(r, small_schema))[-1] for r in (rows, changed))
+    assert np.allclose(a, b)
+    assert not np.allclose(c, d)
+
+
+def test_dreams_and_new_beginnings_cut_a_trajectory(small_schema):
+    rows = some_rows(small_schema)
+    rows['flags'][10] = FLAG_BOOT
+    rows['flags'][20:25] = FLAG_DREAM
+    data = trajectory(rows, np.zeros((len(rows), 96)), small_schema)
+    cut = np.flatnonzero(~data.follows[:len(rows)])
+    assert cut.tolist() == [9, 19, 24, len(rows) - 1]
+    assert np.flatnonzero(data.dream).tolist() == list(range(20, 25))
+
+
+def test_surprise_is_the_priority(small_schema):
+    rows = some_rows(small_schema)
+    rows['surprise'][5] = 3.0
+    rows['surprise'][6] = 0.2
+    data = trajectory(rows, np.zeros((len(rows), 96)), small_schema)
+    assert data.priority[5] == pytest.approx(3.0)
+    assert data.priority[6] == 1.0
