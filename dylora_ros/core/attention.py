@@ -44,7 +44,7 @@ def sequence_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     heads = torch.eye(len(sharpness)).repeat_interleave(d // len(sharpness), 0)   # (d, h)
     # rows of one bucket lie and ask together: what they find is mostly the same, and in the cache
     order = np.argsort(ask[:, 0], kind='stable')
-    place = np.full(n + 1, -1)                    # the last: of -1, nothing found
+    place = np.full(n + 1, -1, np.int32)          # the last: of -1, nothing found
     place[order] = np.arange(n)
     together = torch.from_numpy(order)
     query = (query * (heads @ sharpness))[together]
@@ -54,14 +54,14 @@ def sequence_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     for i in range(0, n, _PIECE):
         asker = order[i:i + _PIECE]
         # distinct rows to the right, columns that hold none are cut off
-        found = np.sort(place[distinct(history.query(ask[asker, :, None], asker))], 1)
+        found = np.sort(distinct(place[history.query(ask[asker, :, None], asker)]), 1)
         most = max(1, (found >= 0).sum(1).max())
         inputs = (query[i:i + _PIECE], seconds[i:i + _PIECE], both, seconds,
                   torch.from_numpy(found[:, -most:].copy()), heads, decay)
         # what a piece gathers is made again for the gradient instead of being kept
         parts.append(checkpoint(_read, *inputs, use_reentrant=False)
                      if torch.is_grad_enabled() else _read(*inputs))
-    return torch.cat(parts)[torch.from_numpy(place[:n])]
+    return torch.cat(parts)[torch.from_numpy(place[:n]).long()]
 
 
 def _read(query, now, both, seconds, found, heads, decay) -> torch.Tensor:
