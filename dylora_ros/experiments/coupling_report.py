@@ -122,10 +122,9 @@ def parameters(weights: Path, balanced: dict[str, list]) -> dict:
     low_rank, frozen = 0, 0
     for name in ORDER:
         sense = registry.make(name, weights=None)
-        parts = {n: p.numel() for n, p in sense.adapter.named_parameters()}
-        own = sum(v for n, v in parts.items() if n.split('.')[-1] in ('A', 'B'))
+        low_rank += sum(layer.A.numel() + layer.B.numel()
+                        for layer in sense.adapter.layers.values())
         model = sense.sentences.model if name == 'text' else sense.encoder
-        low_rank += own
         frozen += sum(p.numel() for n, p in model.named_parameters()
                       if n.split('.')[-1] not in ('A', 'B'))
     q = sum(v.size for v in load_file(weights / 'q.safetensors').values())
