@@ -30,7 +30,6 @@ from dylora_ros.experiments.coupling_report import parameters, score, summarise
 from dylora_ros.experiments.coupling_tasks import Moments, nameable, Task, tasks
 from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import provenance, write
 
 TEST = 0.2                      # share of the lives, always the last ones
@@ -122,7 +121,6 @@ def run(task: Task, lives: Lives, moments: Moments, featured: Moments, count: in
             task, lives, predict_all(predict, task, moments, (name,), test), test)}
     return {'scores': scores, 'courses': {k: vars(v) for k, v in courses.items()},
             'samples': [len(split[0]), len(split[1]), len(test)],
-            'parameters': sum(p.numel() for p in coupling.parameters()),
             'chance': chance(task, test)}
 
 
@@ -213,9 +211,11 @@ def main(arguments: list[str] | None = None):
             pieces[kind].setdefault(task, []).append(json.loads(path.read_text()))
     result = {**provenance('python -m dylora_ros experiment coupling',
                            ('torch', 'numpy', 'mujoco', 'transformers'), seeds=options.seeds,
-                           lives=options.lives, order=ORDER),
+                           lives=options.lives),
+              'not_run': [' '.join(map(str, item)) for item, path in paths.items()
+                          if not path.exists()],
               **summarise(pieces['balanced'], pieces['imbalanced'])}
-    result.update(parameters(options.weights, pieces['balanced']))
+    result.update(parameters(options.weights))
     dreams = options.output / 'dreams.json'
     if dreams.exists():
         dreams = json.loads(dreams.read_text())
