@@ -30,15 +30,15 @@ from dylora_ros.experiments.coupling_report import parameters, score, summarise
 from dylora_ros.experiments.coupling_tasks import Moments, nameable, Task, tasks
 from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import provenance, write
 
 TEST = 0.2                      # share of the lives, always the last ones
 RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
 KEPT = 64                       # principal directions of the frozen features
 IMBALANCE = 11                  # one life in so many has all senses, the others have one
+NAMES = 'where', 'name', 'fill vision', 'fill audio', 'fill body', 'arrive'
 UNEVEN = 'where', 'name', 'fill vision'     # tasks of the imbalanced data
-LAST = 'arrive', 'fill body'    # tasks that are run last
+LAST = 'fill body', 'arrive'    # tasks that are run last
 MOST_TESTED = 800               # samples of a task
 
 
@@ -121,7 +121,6 @@ def run(task: Task, lives: Lives, moments: Moments, featured: Moments, count: in
             task, lives, predict_all(predict, task, moments, (name,), test), test)}
     return {'scores': scores, 'courses': {k: vars(v) for k, v in courses.items()},
             'samples': [len(split[0]), len(split[1]), len(test)],
-            'parameters': sum(p.numel() for p in coupling.parameters()),
             'chance': chance(task, test)}
 
 
@@ -167,6 +166,26 @@ def run_imbalanced(task: Task, lives: Lives, moments: Moments, count: int, seed:
             'lives': {'all senses': len(whole), 'one sense': len(known) - len(whole)}}
 
 
+def run_missing(options, paths: dict[tuple, Path]):
+    """Record what is not recorded, run what is not done; each piece leaves a file."""
+    if not paths:
+        return
+    schema = registry.row_schema(2, options.weights)
+    lives = load(collect(options.work / 'lives', options.lives, options.weights), schema,
+                 nameable(), options.weights)
+    moments = Moments(lives, schema)
+    featured = Moments(lives, schema, frozen_features(lives, options.lives))
+    todo = {task.name: task for task in tasks(lives, schema)}
+    for done, ((kind, name, seed), path) in enumerate(paths.items(), 1):
+        if kind == 'balanced':
+            found = run(todo[name], lives, moments, featured, options.lives, seed)
+        else:
+            found = run_imbalanced(todo[name], lives, moments, options.lives, seed)
+        write(path, found)
+        say(f'{done}/{len(paths)}, seed {seed}, {name}, {kind}: ' + ', '.join(
+            f'{arm} {score(np.array(s["full"])):.3f}' for arm, s in found['scores'].items()))
+
+
 def main(arguments: list[str] | None = None):
     """Run the experiment; see the module."""
     parser = argparse.ArgumentParser(prog='dylora_ros experiment coupling', description=__doc__,
@@ -179,36 +198,24 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--so-far', action='store_true', help='report what is done, run nothing')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    paths = collect(options.work / 'lives', options.lives, options.weights)
-    schema = registry.row_schema(2, options.weights)
-    lives = load(paths, schema, nameable(), options.weights)
-    moments = Moments(lives, schema)
-    featured = Moments(lives, schema, frozen_features(lives, options.lives))
-    todo = tasks(lives, schema)
+    plan = [('balanced', task, seed) for task in NAMES for seed in options.seeds]
+    plan += [('imbalanced', task, seed) for task in UNEVEN for seed in options.seeds]
+    plan.sort(key=lambda item: item[1] in LAST)
+    paths = {item: options.work / '{}-{}-{}.json'.format(*item).replace(' ', '-')
+             for item in plan}
+    if not options.so_far:
+        run_missing(options, {item: p for item, p in paths.items() if not p.exists()})
     pieces: dict[str, dict] = {'balanced': {}, 'imbalanced': {}}
-    plan = [('balanced', seed, task) for task in todo for seed in options.seeds]
-    plan += [('imbalanced', seed, task) for task in todo for seed in options.seeds
-             if task.name in UNEVEN]
-    plan.sort(key=lambda item: item[2].name in LAST)
-    for done, (kind, seed, task) in enumerate(plan, 1):
-        path = options.work / f'{kind}-{task.name.replace(" ", "-")}-{seed}.json'
-        if not path.exists():
-            if options.so_far:
-                continue
-            if kind == 'balanced':
-                found = run(task, lives, moments, featured, options.lives, seed)
-            else:
-                found = run_imbalanced(task, lives, moments, options.lives, seed)
-            write(path, found)
-            say(f'{done}/{len(plan)}, seed {seed}, {task.name}, {kind}: ' + ', '.join(
-                f'{arm} {score(np.array(s["full"])):.3f}'
-                for arm, s in found['scores'].items()))
-        pieces[kind].setdefault(task.name, []).append(json.loads(path.read_text()))
+    for (kind, task, _), path in paths.items():
+        if path.exists():
+            pieces[kind].setdefault(task, []).append(json.loads(path.read_text()))
     result = {**provenance('python -m dylora_ros experiment coupling',
                            ('torch', 'numpy', 'mujoco', 'transformers'), seeds=options.seeds,
-                           lives=options.lives, order=ORDER),
+                           lives=options.lives),
+              'not_run': [' '.join(map(str, item)) for item, path in paths.items()
+                          if not path.exists()],
               **summarise(pieces['balanced'], pieces['imbalanced'])}
-    result.update(parameters(options.weights, pieces['balanced']))
+    result.update(parameters(options.weights))
     dreams = options.output / 'dreams.json'
     if dreams.exists():
         dreams = json.loads(dreams.read_text())

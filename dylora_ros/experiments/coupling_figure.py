@@ -38,7 +38,8 @@ def draw(result: dict, path: Path):
     top.set_xticks(place, [f'{n}\n(best single: {t["best_single"]})' for n, t in tasks.items()])
     top.set_ylabel('score (R², name: accuracy)')
     top.axhline(0, color='#333333', linewidth=0.6)
-    top.legend(frameon=False, fontsize=8, ncols=3)
+    figure.legend(*top.get_legend_handles_labels(), loc='outside lower center', frameon=False,
+                  fontsize=9, ncols=len(STYLE))
     top.set_title('Test worlds; bars: 95 % over seeds and worlds, dots: seeds, dotted: constant '
                   'answer', fontsize=9)
     bottom.set_axis_off()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from dylora_ros.core.coupling import Coupling
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 
@@ -117,18 +118,32 @@ def summarise(balanced: dict[str, list], imbalanced: dict[str, list]) -> dict:
         'tasks': found, 'imbalanced': uneven}
 
 
-def parameters(weights: Path, balanced: dict[str, list]) -> dict:
-    """Return the share of trainable parameters: A, B, q and coupling over all frozen ones."""
+def all_networks(weights: Path) -> Coupling:
+    """Return newborn networks of all tasks together."""
+    shapes = {n: s * r for n, (s, r) in registry.row_schema(2, weights).modalities.items()}
+    coupling = Coupling(shapes, {'direction': 2, 'vision soon': shapes['vision'], **shapes})
+    for target in coupling.targets:
+        for source in shapes:
+            if (source, target) != ('text', 'text'):
+                coupling.add((source,), target)
+        coupling.couple(target)
+    return coupling
+
+
+def parameters(weights: Path) -> dict:
+    """Return the share of trainable parameters: A, B, q and coupling over all frozen ones.
+
+    The coupling is counted with the networks of all tasks; an agent needs half of them.
+    """
     low_rank, frozen = 0, 0
     for name in ORDER:
         sense = registry.make(name, weights=None)
-        parts = {n: p.numel() for n, p in sense.adapter.named_parameters()}
-        own = sum(v for n, v in parts.items() if n.split('.')[-1] in ('A', 'B'))
+        low_rank += sum(layer.A.numel() + layer.B.numel()
+                        for layer in sense.adapter.layers.values())
         model = sense.sentences.model if name == 'text' else sense.encoder
-        low_rank += own
         frozen += sum(p.numel() for n, p in model.named_parameters()
                       if n.split('.')[-1] not in ('A', 'B'))
     q = sum(v.size for v in load_file(weights / 'q.safetensors').values())
-    coupling = sum(pieces[0]['parameters'] for pieces in balanced.values())
+    coupling = sum(p.numel() for p in all_networks(weights).parameters())
     return {'parameters': {'frozen': frozen, 'low_rank': low_rank, 'q': q, 'coupling': coupling},
             'parameter_share': round((low_rank + q + coupling) / frozen, 5)}

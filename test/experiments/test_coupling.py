@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.coupling import Coupling
+from dylora_ros.core.imagine import Imagination
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.window import LAGS, window_of
-from dylora_ros.experiments import coupling_fit, coupling_report
+from dylora_ros.experiments import coupling_fit, coupling_report, coupling_weights
 from dylora_ros.experiments.coupling_data import compose, CYCLES, Lives
 from dylora_ros.experiments.coupling_fit import disturb, fit_coupled, fit_pairs, predict_all, seen
 from dylora_ros.experiments.coupling_tasks import arrivals, Moments, nameable, tasks, toward
@@ -139,6 +141,24 @@ def test_coupled_beats_each_pair_where_only_both_know(lives, todo, monkeypatch):
     both = score(lambda w: coupling(w, 'vision'), task.sources)
     for name in task.sources:
         assert both > score(coupling.pairs[f'{name}>vision'], (name,)) + 0.1
+
+
+def test_the_coupling_of_pretraining_can_be_loaded_by_an_agent(lives, tmp_path, monkeypatch):
+    monkeypatch.setattr(coupling_fit, 'CHECK', 3)
+    monkeypatch.setattr(coupling_fit, 'PATIENCE', 1)
+    monkeypatch.setattr(coupling_weights, 'collect', lambda *arguments: [])
+    monkeypatch.setattr(coupling_weights, 'load', lambda *arguments: lives)
+    monkeypatch.setattr(coupling_weights.registry, 'row_schema', lambda *arguments: SCHEMA)
+    report = coupling_weights.fit_coupling(tmp_path, tmp_path, tmp_path / 'coupling.safetensors',
+                                           lives=2)
+    assert set(report) == {'vision', 'audio', 'body'}
+    with GlobalContext.open(tmp_path / 'context.gc', SCHEMA, 10) as log:
+        imagination = Imagination.shipped(tmp_path, log)
+        row = lives.rows[100].copy()
+        row['mask'] = 0b1000                                    # the body alone
+        q = imagination.fill(row, np.full(16, 9.0, np.float32))
+    assert (q[:8] != 9).all()
+    assert (q[8:] == 9).all()
 
 
 def test_paired_difference_is_known_better_than_each_score():
