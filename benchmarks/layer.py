@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dylora_ros.core.lowrank import inject  # noqa: E402
 from dylora_ros.core.peft_format import import_tensors  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder  # noqa: E402
-from dylora_ros.provenance import machine, write  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
 
 SITES = r'\.(query|value)$'
 RANK, BATCH, TOKENS, STATES = 4, 32, 64, 64
@@ -100,9 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
               'max_abs_diff': difference, 'max_abs_moved': moved,
               'seconds': {'forward': min(passes['ours']), 'forward_peft': min(passes['peft']),
                           'train': min(training['ours']), 'train_peft': min(training['peft'])},
-              'repeats': options.repeats, 'seed': 0, 'peft': peft.__version__,
-              'command': f'python benchmarks/layer.py --repeats {options.repeats}',
-              'clock': 'process time', 'machine': machine()}
+              'repeats': options.repeats, 'clock': 'process time',
+              **provenance(f'python benchmarks/layer.py --repeats {options.repeats}',
+                           ('torch', 'numpy', 'transformers', 'peft'), seed=0)}
     for kind in ('forward', 'train'):
         print(f'{kind:8} ours {1e3 * result["seconds"][kind]:.1f} ms, PEFT '
               f'{1e3 * result["seconds"][kind + "_peft"]:.1f} ms, ratio '

@@ -17,6 +17,13 @@ def memory_dir(value: str) -> Path:
     return Path(base) / 'dylora_ros'
 
 
+def write_whole(path: Path, text: str):
+    """Write a file; a reader, and the next start, see the old one or the new one."""
+    part = path.with_suffix('.part')
+    part.write_text(text)
+    part.replace(path)
+
+
 def share_file(relative: str) -> Path:
     """Return a file of ``launch/``, ``config/`` or ``sim/``: source tree or installed share.
 

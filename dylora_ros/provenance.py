@@ -7,6 +7,8 @@ from pathlib import Path
 import platform
 import time
 
+from dylora_ros.paths import write_whole
+
 
 def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
                **more) -> dict[str, object]:
@@ -20,6 +22,15 @@ def provenance(command: str, packages: tuple[str, ...] = ('torch', 'numpy'),
     """
     return {'command': command, 'date': time.strftime('%Y-%m-%d'), **more,
             'machine': machine(packages)}
+
+
+def publish(result: dict, work: Path, out: Path | None, name: str):
+    """Write NAME.json beside NAME.png in ``work``, and copy both to ``out`` if there is one."""
+    write(work / f'{name}.json', result)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (f'{name}.json', f'{name}.png'):
+            (out / file).write_bytes((work / file).read_bytes())
 
 
 def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> dict[str, object]:
@@ -45,6 +56,4 @@ def machine(packages: tuple[str, ...] = ('torch', 'numpy', 'transformers')) -> d
 
 def write(path: Path, content: dict):
     """Write JSON; a reader sees the old file or the new one."""
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(content, indent=1) + '\n')
-    part.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + '\n')

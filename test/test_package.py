@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # import name -> name in package.xml or on the package index, where they differ
 NAMES = {'cv2': 'opencv-python-headless', 'yaml': 'PyYAML', 'tf2_msgs': 'tf2_msgs'}
 OPTIONAL = {'peft', 'matplotlib', 'scipy', 'gguf', 'accelerate', 'mcap', 'faiss', 'datasets',
-            'gymnasium', 'stable_baselines3', 'rosbags', 'mcap_ros2', 'pandas',
+            'gymnasium', 'dm_control', 'stable_baselines3', 'rosbags', 'mcap_ros2', 'pandas',
             'ament_index_python'}
 
 

@@ -86,10 +86,14 @@ class _Block(nn.Module):
                 mask: torch.Tensor | None) -> torch.Tensor:
         """Update ``here`` (b, m, d) by reading ``there`` (b, k, d) where ``mask`` (b, 1, 1, k)."""
         def split(t):
-            return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return t.float().unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(self.norm(there)).chunk(2, -1)
-        read = F.scaled_dot_product_attention(split(self.query(self.norm_query(here))),
-                                              split(key), split(value), attn_mask=mask)
+        query = self.query(self.norm_query(here))
+        # in float32 under autocast too: on a CPU the fused kernel is slower in bfloat16, enough
+        # to cost a training step with a context a thirtieth
+        with torch.autocast(here.device.type, enabled=False):
+            read = F.scaled_dot_product_attention(split(query), split(key), split(value),
+                                                  attn_mask=mask)
         here = here + self.out(read.transpose(1, 2).flatten(2))
         return here + self.mlp(here)
 

@@ -4,6 +4,8 @@ It carries one state through the rows instead of reading them again; a tick cost
 whatever the day was, but what the state has lost cannot be found again.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from dylora_ros.core.qnetwork import HeadNetwork, Heads, WIDTH
 from dylora_ros.core.rows import RowSchema
 
 WARM = 2000           # newest rows that make the state at a start
+_SLOWEST = 1000       # cycles
 
 
 class GRUNetwork(HeadNetwork):
@@ -25,6 +28,12 @@ class GRUNetwork(HeadNetwork):
     def __init__(self, schema: RowSchema):
         super().__init__(schema)
         self.cell = nn.GRU(WIDTH, WIDTH, batch_first=True)
+        # a newborn forgets over one to a thousand cycles, each unit at its own pace, not over
+        # two cycles all of them: else no gradient comes from far (Tallec and Ollivier 2018)
+        pace = torch.empty(WIDTH).uniform_(0.0, math.log(_SLOWEST)).exp()
+        with torch.no_grad():
+            self.cell.bias_ih_l0[WIDTH:2 * WIDTH] = torch.log(pace)
+            self.cell.bias_hh_l0[WIDTH:2 * WIDTH] = 0.0
 
     def carry(self, past: torch.Tensor, state: torch.Tensor | None = None) -> torch.Tensor:
         """Return the states (b, k, d) after each of the rows past (b, k, f).

@@ -14,6 +14,8 @@ each moment.
 
 import numpy as np
 
+_PIECE = 2048     # keys hashed at a time: their projections fit the cache
+
 
 class AngularHash:
     """Random rotations shared by the streaming index and by training.
@@ -38,18 +40,24 @@ class AngularHash:
         """Buckets of one round."""
         return (2 * self.axes) ** self.polytopes
 
-    def _signed(self, keys: np.ndarray) -> np.ndarray:
-        """Return the projections on all signed axes, (n, rounds, polytopes, 2 * axes)."""
-        projected = (keys @ self.planes).reshape(len(keys), self.rounds, self.polytopes, -1)
-        return np.concatenate([projected, -projected], -1)
+    def _projected(self, keys: np.ndarray) -> np.ndarray:
+        """Return the projections on all axes, (n, rounds, polytopes, axes)."""
+        return (keys @ self.planes).reshape(len(keys), self.rounds, self.polytopes, self.axes)
 
     def __call__(self, keys: np.ndarray) -> np.ndarray:
         """Hash keys (n, dim) to bucket numbers (n, rounds), int64."""
-        return self._signed(keys).argmax(-1) @ self._place
+        out = np.empty((len(keys), self.rounds), np.int64)
+        for i in range(0, len(keys), _PIECE):
+            projected = self._projected(keys[i:i + _PIECE])
+            axis = np.abs(projected).argmax(-1)
+            negative = np.take_along_axis(projected, axis[..., None], -1)[..., 0] < 0
+            out[i:i + _PIECE] = (axis + self.axes * negative) @ self._place
+        return out
 
     def probes(self, keys: np.ndarray) -> np.ndarray:
         """Return the buckets a query looks into, (n, rounds, 1 + polytopes), its own first."""
-        signed = self._signed(keys)
+        projected = self._projected(keys)
+        signed = np.concatenate([projected, -projected], -1)
         nearest = signed.argmax(-1)
         np.put_along_axis(signed, nearest[..., None], -np.inf, -1)
         own = nearest @ self._place
@@ -130,8 +138,15 @@ class StreamingIndex:
         return sum(t.members.nbytes + t.count.nbytes for t in (self._all, self._remarkable))
 
 
-class _Sorted:
-    """Members of every bucket in time order, for looking up the newest before a moment."""
+class BucketHistory:
+    """Members of every bucket in time order, for looking up the newest before a moment.
+
+    Args:
+        bucket: (m, rounds) of the members.
+        positions: (m,) of the members in the sequence, ascending.
+        length: of the sequence.
+        depth: newest members that a lookup gives.
+    """
 
     def __init__(self, bucket: np.ndarray, positions: np.ndarray, length: int, depth: int):
         self.length, self.depth = length, depth
@@ -139,7 +154,13 @@ class _Sorted:
         self.code = [np.sort(bucket[:, r] * length + positions) for r in range(bucket.shape[1])]
 
     def query(self, probes: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """Return positions (b, rounds * probes * depth), -1 where a bucket held fewer."""
+        """Return positions (b, rounds * probes * depth), -1 where a bucket held fewer.
+
+        Args:
+            probes: (b, rounds, probes) buckets looked into.
+            before: (b,) moments.
+
+        """
         out = []
         for r, code in enumerate(self.code):
             low = probes[:, r] * self.length                            # (b, probes)
@@ -171,8 +192,8 @@ class SequenceIndex:
         bucket = hasher(keys)
         lived = np.arange(n) if member is None else np.flatnonzero(member)
         marked = lived[:0] if remarkable is None else lived[remarkable[lived]]
-        self._all = _Sorted(bucket[lived], lived, n, depth)
-        self._remarkable = _Sorted(bucket[marked], marked, n, kept)
+        self._all = BucketHistory(bucket[lived], lived, n, depth)
+        self._remarkable = BucketHistory(bucket[marked], marked, n, kept)
 
     def query(self, keys: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Return the rows before positions (b,) that share a probed bucket with keys (b, dim).
@@ -182,10 +203,15 @@ class SequenceIndex:
 
         """
         probes = self.hasher.probes(keys)
-        found = np.sort(np.concatenate([self._all.query(probes, before),
-                                        self._remarkable.query(probes, before)], 1), 1)
-        found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
-        return found
+        return distinct(np.concatenate([self._all.query(probes, before),
+                                        self._remarkable.query(probes, before)], 1))
+
+
+def distinct(found: np.ndarray) -> np.ndarray:
+    """Sort positions (b, c) and put -1 in the place of repeated ones."""
+    found = np.sort(found, 1)
+    found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
+    return found
 
 
 def strongest(found: np.ndarray, score: np.ndarray, most: int) -> np.ndarray:

@@ -113,12 +113,21 @@ class Past:
         self._lived = lived(rows)
         self._index = SequenceIndex(new_hash(), self.keys, self._lived, remarkable(rows),
                                     DEPTH, KEPT)
+        self._found = np.zeros((len(rows), MOST + RECENT), np.int32)
+        self._known = np.zeros(len(rows), bool)
 
     def find(self, index: np.ndarray) -> np.ndarray:
         """Return the rows (b, MOST + RECENT) attended at the rows ``index`` (b,).
 
         -1 is padding; rows are distinct.
         """
+        new = np.unique(index[~self._known[index]])          # a row is asked for many times
+        if len(new):
+            self._found[new] = self._look(new)
+            self._known[new] = True
+        return self._found[index]
+
+    def _look(self, index: np.ndarray) -> np.ndarray:
         first_recent = np.maximum(index - RECENT, 0)
         old = self._index.query(self.keys[index], first_recent)
         age = (self._stamp[index][:, None] - self._stamp[old]) * 1e-9

@@ -14,6 +14,7 @@ import torch
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.features import features, lived
+from dylora_ros.core.imagine import Imagination
 from dylora_ros.core.memory import Memory
 from dylora_ros.core.qnetwork import Heads, QNetwork
 
@@ -25,11 +26,14 @@ class Predictor:
         network: trained or newborn.
         log: the global context (a reader will do).
         progress: called with the share done while the index is built.
+        imagination: fills in what senses that are off would say.
     """
 
     def __init__(self, network: QNetwork, log: GlobalContext,
-                 progress: Callable[[float], None] = lambda share: None):
+                 progress: Callable[[float], None] = lambda share: None,
+                 imagination: Imagination | None = None):
         self.log = log
+        self.imagination = imagination
         self.network = network.eval()
         self.memory = Memory(network, log, progress)
         self._next: Memory | None = None
@@ -71,6 +75,12 @@ class Predictor:
     @torch.inference_mode()
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row (not yet committed) and the context before it."""
+        prediction = self._read(row)
+        if self.imagination is not None:
+            prediction.q = self.imagination.fill(row, prediction.q)
+        return prediction
+
+    def _read(self, row: np.ndarray) -> Prediction:
         self.catch_up()
         schema = self.log.schema
         now = torch.from_numpy(features(row.reshape(1), schema))

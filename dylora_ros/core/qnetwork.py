@@ -151,25 +151,30 @@ class QNetwork(HeadNetwork):
         return same + self.time(code).transpose(1, 2) + self.decay(age)
 
     def forward(self, now: torch.Tensor, past: torch.Tensor, age: torch.Tensor,
-                valid: torch.Tensor) -> Heads:
+                valid: torch.Tensor, at: torch.Tensor | None = None) -> Heads:
         """Read the context.
 
         Args:
             now: (b, f) features of the newest row; what is decided later is still zero.
-            past: (b, k, f) features of the attended rows.
+            past: (b, k, f) features of the attended rows; with ``at`` (n, f).
             age: (b, k) seconds between each of them and now.
             valid: (b, k) bool; False rows are padding or duplicates.
+            at: (b, k) where each attended row stands in ``past``, so that a row which many
+                moments read is embedded once.
 
         """
         b, k = age.shape
         here = self.rows(now)                                               # (b, d)
         code = harmonic(age, _TIME)                                         # (b, k, time)
         query = F.normalize(self.key(here), dim=-1)
-        logits = self._logits(query, self.keys(past), age, code)
+        keys, value = self.keys(past), self.value(self.rows(past))
+        if at is not None:
+            keys, value = F.embedding(at, keys), F.embedding(at, value)
+        logits = self._logits(query, keys, age, code)
         none = ~valid.any(1)[:, None, None]                                 # an empty context
         logits = logits.masked_fill(~valid[:, None], float('-inf')).masked_fill(none, 0.0)
         weight = logits.softmax(-1).masked_fill(none, 0.0)
-        value = self.value(self.rows(past)) + self.time_value(code)         # (b, k, d)
+        value = value + self.time_value(code)                               # (b, k, d)
         read = torch.einsum('bhk,bkhe->bhe', weight, value.view(b, k, HEADS, -1)).flatten(1)
         return self.decide(now, here, read, logits.logsumexp(-1))
 

@@ -1,6 +1,7 @@
 """What one row of the global context holds, and its numpy layout."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 import hashlib
 import json
 
@@ -44,7 +45,7 @@ class RowSchema:
         """Numbers in a composite LR state."""
         return sum(s * r for s, r in self.modalities.values())
 
-    @property
+    @cached_property      # making it takes longer than writing a row
     def dtype(self) -> np.dtype:
         """Numpy layout of one row."""
         m = len(self.modalities)

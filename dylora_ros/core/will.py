@@ -13,11 +13,11 @@ import torch
 
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
+from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import features, lived
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, FLAG_REJECTED, RowSchema
-from dylora_ros.core.sleep import Experience, GAP
 from dylora_ros.core.trajectory import Trajectory
 
 _PART = 256           # rows read at once

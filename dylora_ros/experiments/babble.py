@@ -3,6 +3,7 @@
 Legend: n cycles, f frames, j joints, s sites, r rank.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -30,13 +31,23 @@ def guard_for(world) -> Guard:
     return Guard(Limits(low, high, np.full(len(low), SLEW)), PERIOD)
 
 
-def babble(world, cycles: int, seed: int) -> dict[str, np.ndarray]:
-    """Move at random and record what comes in, one entry a cycle (frames: VISION_EVERY)."""
+def babble(world, cycles: int, seed: int,
+           witness: Callable[..., np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Move at random and record what comes in, one entry a cycle (frames: VISION_EVERY).
+
+    Args:
+        world: is reset first.
+        cycles: to live.
+        seed: of the commands.
+        witness: called with the world in every cycle; what it returns is recorded as ``truth``.
+
+    """
     rng = np.random.default_rng(seed)
     guard, joints = guard_for(world), len(world.names)
     reach = np.array([2.2, 0.6])[:joints]
     frames, sounds, signals, commands = [], [], [], []
     captions: list[list[str]] = []
+    truth: list[np.ndarray] = []
     wish, centre, activity = np.zeros(joints), np.zeros(joints), 1.0
     world.reset()
     for i in range(cycles):
@@ -50,15 +61,18 @@ def babble(world, cycles: int, seed: int) -> dict[str, np.ndarray]:
         if i % VISION_EVERY == 0:
             frames.append(world.render())
         captions.append(world.captions())
+        if witness is not None:
+            truth.append(witness(world))
         pull = np.tanh(0.6 * (centre - state.position / reach))
         wish = 0.93 * wish + 0.25 * rng.standard_normal(joints)
         applied = guard.command(activity * np.clip(wish + 0.5 * pull, -1, 1))
         commands.append(guard.normalise(applied))
         world.apply(applied)
         world.step(PERIOD)
+    seen = {} if witness is None else {'truth': np.stack(truth)}
     return {'frames': np.stack(frames), 'sounds': np.stack(sounds).astype(np.float16),
             'signals': np.stack(signals), 'commands': np.stack(commands).astype(np.float32),
-            'captions': np.array([json.dumps(c) for c in captions])}
+            'captions': np.array([json.dumps(c) for c in captions]), **seen}
 
 
 def babble_in_worlds(cycles: int, lives: int, seed: int) -> dict[str, np.ndarray]:

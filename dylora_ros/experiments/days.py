@@ -21,10 +21,11 @@ import torch
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dqn import ContinuousQ, Settings
+from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
 from dylora_ros.core.reward import StatementReward, Statements
-from dylora_ros.core.sleep import Experience, train
+from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Sampler
 from dylora_ros.core.will import read_all, state_width, trajectory, Will
 from dylora_ros.experiments import childhood

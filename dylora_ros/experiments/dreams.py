@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.dreamer import Dreamer
 from dylora_ros.core.predictor import Predictor, QNetwork
-from dylora_ros.core.sleep import Dreamer
 from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
 from dylora_ros.experiments.life import Feed, Foresight, fresh_agent
 from dylora_ros.modalities import registry

@@ -15,7 +15,9 @@ from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.features import features, lived
 from dylora_ros.core.qnetwork import HEADS, QNetwork
 from dylora_ros.modalities import registry
-from dylora_ros.provenance import write
+from dylora_ros.provenance import provenance, publish
+
+SHIPPED_Q = registry.SHIPPED / 'q.safetensors'
 
 
 @torch.inference_mode()
@@ -41,11 +43,12 @@ def main(arguments: list[str] | None = None):
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--recorded', type=Path, required=True, help='a log of the agent')
-    parser.add_argument('--q', type=Path, default=registry.SHIPPED / 'q.safetensors')
+    parser.add_argument('--q', type=Path, default=SHIPPED_Q)
     parser.add_argument('--rows', type=int, default=50_000, help='newest rows that are used')
     parser.add_argument('--queries', type=int, default=100)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', type=Path, default=Path('.'))
+    parser.add_argument('--work', type=Path, default=Path('forgetting'))
+    parser.add_argument('--out', type=Path, help='folder of forgetting.json and forgetting.png')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with GlobalContext.read(options.recorded) as log:
@@ -66,19 +69,24 @@ def main(arguments: list[str] | None = None):
         left.plot(ages, curve[h], label=f'head {h + 1}, half-life {half[h]:.2f} s')
         right.plot(ages, share[h], label=f'head {h + 1}')
     left.set(xscale='log', yscale='log', ylim=(1e-6, 1.5), xlabel='age, s',
-             ylabel='weight of an equal key')
-    right.set(xscale='log', xlabel='age, s', ylabel='share of attention on older rows',
-              ylim=(0, 1))
+             ylabel='weight of an equal key', title='learned decay alone')
+    right.set(xscale='log', yscale='log', ylim=(1e-4, 1.0), xlabel='age, s',
+              ylabel='share on older rows', title='attention on recorded states')
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
     left.legend(fontsize=8)
     figure.tight_layout()
-    options.out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out / 'forgetting.png', dpi=110)
-    result = {'command': 'python -m dylora_ros experiment forgetting', 'seed': options.seed,
-              'rows': len(rows), 'queries': options.queries,
-              'half_life_s': [round(float(v), 4) for v in half],
-              'older_than': {f'{limit} s': [round(float(np.interp(limit, ages, s)), 4)
-                                            for s in share] for limit in (1, 10, 100, 1000)}}
-    write(options.out / 'forgetting.json', result)
+    options.work.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.work / 'forgetting.png', dpi=110)
+    result = {
+        **provenance('python -m dylora_ros experiment forgetting --recorded LOG '
+                     f'--rows {options.rows} --queries {options.queries} --seed {options.seed}',
+                     seed=options.seed),
+        'q': 'shipped' if options.q == SHIPPED_Q else options.q.name, 'rows': len(rows),
+        'queries': options.queries, 'half_life_s': [round(float(v), 4) for v in half],
+        'older_than': {f'{limit} s': [round(float(np.interp(limit, ages, s)), 4) for s in share]
+                       for limit in (1, 10, 100, 1000)}}
+    publish(result, options.work, options.out, 'forgetting')
     print(json.dumps(result))
 
 

@@ -43,17 +43,41 @@ _PLACE = ('The {thing} is kept in {city}.', 'The {thing} was left in {city}.',
 _OWNER = ('{person} owns the {thing}.', 'The {thing} belongs to {person}.')
 
 
-def filler(rng: np.random.Generator) -> str:
-    """Return a sentence that is no fact; some ten billion are possible."""
+def filler(rng: np.random.Generator, **about: str) -> str:
+    """Return a sentence that is no fact; some ten billion are possible.
+
+    Args:
+        rng: source of chance.
+        about: words that the sentence must have, by their place: first, last, adjective, noun...
+
+    """
     def pick(words):
         return words[rng.integers(len(words))]
 
-    text = pick(_FILLER).format(
-        trade=pick(_TRADES), trade2=pick(_TRADES), deed=pick(_DEEDS), thing=pick(_THINGS),
-        thing2=pick(_THINGS), trait=pick(_TRAITS), time=pick(_TIMES), city=pick(CITIES),
-        city2=pick(CITIES), first=pick(FIRST), first2=pick(FIRST), last=pick(LAST),
-        number=rng.integers(2, 999), adjective=pick(ADJECTIVES), noun=pick(NOUNS))
+    text = pick([f for f in _FILLER if all(f'{{{place}}}' in f for place in about)])
+    words = {
+        'trade': pick(_TRADES), 'trade2': pick(_TRADES), 'deed': pick(_DEEDS),
+        'thing': pick(_THINGS), 'thing2': pick(_THINGS), 'trait': pick(_TRAITS),
+        'time': pick(_TIMES), 'city': pick(CITIES), 'city2': pick(CITIES), 'first': pick(FIRST),
+        'first2': pick(FIRST), 'last': pick(LAST), 'number': rng.integers(2, 999),
+        'adjective': pick(ADJECTIVES), 'noun': pick(NOUNS)}
+    text = text.format(**{**words, **about})
     return text[0].upper() + text[1:]
+
+
+def _pairs(first: list[str], last: list[str], held_out: bool) -> list[str]:
+    """Return the combinations of two words that are held out, or those that are not."""
+    return [f'{a} {b}' for i, a in enumerate(first) for j, b in enumerate(last)
+            if ((i + j) % 5 == 0) == held_out]
+
+
+_HELD_OUT = frozenset(_pairs(ADJECTIVES, NOUNS, True) + _pairs(FIRST, LAST, True))
+
+
+def mentions_held_out(text: str) -> bool:
+    """Tell whether a sentence names a thing or a person that training must not see."""
+    words = text.replace('.', '').split()
+    return any(f'{a} {b}' in _HELD_OUT for a, b in zip(words, words[1:], strict=False))
 
 
 @dataclass(frozen=True)
@@ -75,10 +99,7 @@ def chains(rng: np.random.Generator, count: int, held_out: bool) -> list[Chain]:
     The words are the same, their combinations are not: a fifth of all things and of all persons
     is held out. Within the result things and persons are distinct while there are enough.
     """
-    things = [f'{a} {n}' for i, a in enumerate(ADJECTIVES) for j, n in enumerate(NOUNS)
-              if ((i + j) % 5 == 0) == held_out]
-    people = [f'{f} {n}' for i, f in enumerate(FIRST) for j, n in enumerate(LAST)
-              if ((i + j) % 5 == 0) == held_out]
+    things, people = _pairs(ADJECTIVES, NOUNS, held_out), _pairs(FIRST, LAST, held_out)
     out = []
     while len(out) < count:
         a, b = rng.permutation(len(things)), rng.permutation(len(people))

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 import torch
 import torch.nn.functional as F
 
+from dylora_ros.core import rehearsal
+from dylora_ros.core.experience import Experience
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import Projector
-from dylora_ros.core.sleep import Experience, train
+from dylora_ros.core.sleep import train
 from dylora_ros.experiments import pretrain_states as states
 from dylora_ros.experiments.babble import babble_in_worlds, log_states, States, VISION_EVERY
 from dylora_ros.experiments.life import fresh_agent, live
@@ -32,8 +34,8 @@ from dylora_ros.experiments.pretrain_fit import (
     fit_body_encoder,
     fit_vision,
     FrameData,
-    say,
 )
+from dylora_ros.experiments.progress import say
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
@@ -241,6 +243,7 @@ def main(arguments: list[str] | None = None):
     shipped.load_state_dict(network.state_dict())
     shipped.save(options.out / 'q.safetensors')
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
+    rehearsal.save(options.out / rehearsal.FILE, rows, shipped.schema)
     write(options.out / 'pretrain.json',
           {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
            'cycles': options.cycles, 'q': report, 'next_input_errors': errors})

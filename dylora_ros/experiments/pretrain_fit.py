@@ -4,8 +4,6 @@ The frozen weights never change; A stays as it was whitened; B and the decoders 
 together, so that the predicted LR state biases encoding and decoding (paper, 3.3).
 """
 
-import time
-
 import numpy as np
 import torch
 from torch import nn
@@ -13,15 +11,11 @@ import torch.nn.functional as F
 
 from dylora_ros.experiments.babble import AUDIO_EVERY, VISION_EVERY
 from dylora_ros.experiments.pretrain_states import Heard, Seen, upper_blocks
+from dylora_ros.experiments.progress import say
 from dylora_ros.modalities.audio import upper_layers
 from dylora_ros.modalities.specs import EARS
 
 NOISE = 0.5           # on what the encoder says of a frame, in its standard deviations
-
-
-def say(text: str):
-    """Print progress at once."""
-    print(f'[pretrain {time.strftime("%H:%M:%S")}] {text}', flush=True)
 
 
 def fit(parameters, loss, steps: int, lr: float, label: str):

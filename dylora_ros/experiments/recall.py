@@ -2,21 +2,25 @@
 
 A cue is one row of the agent's own stream whose text slot holds a random name (15 signs) and a
 side, left or right. A question is a later row with the name and no side. q answers with its
-ordinary output: the predicted next LR state has a side. Names are never seen twice, so nothing
-can be learned by heart; the rows between are recorded from the running agent
-(``benchmarks/record.py``), continued as ``dylora_ros.experiments.stream`` describes, training and
-evaluation from different parts of the recording.
+ordinary output: the predicted next LR state has a side. Sides are drawn anew for every lesson,
+so nothing can be learned by heart, and no name of the examination stands for two cues; its
+thousand names crowd, though: half of them have another that differs in one sign. The rows
+between are recorded from the running agent (``benchmarks/record.py``), continued as
+``dylora_ros.experiments.stream`` describes, training and evaluation from different parts of the
+recording.
 
 Trained on at most 10^4 cycles, whose ages are stretched at random up to a day (the same cycles,
-lived more slowly). Arms, on the same streams: ``lsh``, q through the log, the
-streaming index and the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact
-attention over the newest 125 cycles (5 s); ``exact``, exact attention over everything with the
-weights of ``lsh``, on fewer questions; ``none``, no context. Chance is 0.5.
+lived more slowly). Arms, on the same streams: ``lsh``, q through the log, the streaming index and
+the predictor as the agent runs them; ``gru``, a GRU cell; ``window``, exact attention over the
+newest 125 cycles (5 s); ``exact``, exact attention over everything with the weights of ``lsh``,
+on fewer questions; ``none``, no context. Chance is 0.5.
 
 Resumable: weights, the log and finished arms stay in the work folder.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import cached_property
 import json
 from pathlib import Path
 import time
@@ -29,18 +33,18 @@ from dylora_ros.core.features import features
 from dylora_ros.core.gru import GRUNetwork
 from dylora_ros.core.predictor import nothing, Predictor
 from dylora_ros.core.qnetwork import HEADS, QNetwork
+from dylora_ros.experiments.exact import exact_logits
+from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.recall_train import (
-    asked,
     Cues,
     Lessons,
-    say,
     train_gru,
     train_lsh,
     TRAIN_ROWS,
 )
 from dylora_ros.experiments.statistics import wilson
-from dylora_ros.experiments.stream import Stream
-from dylora_ros.provenance import write
+from dylora_ros.experiments.stream import asked, Stream
+from dylora_ros.provenance import provenance, publish, write
 
 WINDOW = 125
 
@@ -54,13 +58,18 @@ class Exam:
         self.cues, self.distances, self.schema = cues, distances, stream.schema
         spacing = 240
         longest = max(distances)
-        self.times = longest + 10 + np.arange(count) * spacing
         self.names, self.sides = cues.new(rng, count * len(distances))
         self.names = self.names.reshape(count, len(distances), -1)
         self.sides = self.sides.reshape(count, len(distances))
         # cues of different distances must not fall on one row: shift each kind a little
         self.shift = np.arange(len(distances)) * 7
+        self.times = longest + int(self.shift[-1]) + 10 + np.arange(count) * spacing
         total = int(self.times[-1]) + 1
+        place = {int(t - d - s): (j, k) for j, t in enumerate(self.times)
+                 for k, (d, s) in enumerate(zip(distances, self.shift, strict=True))}
+        if len(place) < self.sides.size:      # never a cue that is not there
+            raise ValueError(f'cues of the distances {distances} fall on the same rows; change '
+                             'one of them by a few cycles')
         self.path = path
         if path.exists():
             with GlobalContext.read(path) as log:
@@ -68,10 +77,6 @@ class Exam:
                     return
             path.unlink()
         say(f'writing {total} rows')
-        place = {}
-        for j, t in enumerate(self.times):
-            for k, d in enumerate(distances):
-                place[int(t - d - self.shift[k])] = (j, k)
         with GlobalContext.open(path, self.schema, total + 1000) as log:
             while log.committed < total:
                 rows = stream.segment()
@@ -179,20 +184,21 @@ def ask_exact(exam: Exam, network: QNetwork, count: int) -> dict:
             rows = exam.questions(log, j)
             now = torch.from_numpy(features(rows, log.schema))
             query = network.keys(now)
-            # doubles: far below the largest possible logit single precision is zero
-            total = torch.zeros(len(rows), HEADS, 1, dtype=torch.float64)
-            read = torch.zeros(len(rows), HEADS, values.shape[1] // HEADS, dtype=torch.float64)
-            top = float(network.sharpness.exp().max())
+            # softmax in parts: what was summed is scaled down when a greater logit comes
+            peak = torch.full((len(rows), HEADS, 1), float('-inf'))
+            total, read = torch.zeros(len(rows), HEADS, 1), 0.0
             for i in range(0, int(t), 65536):
                 part = slice(i, min(i + 65536, int(t)))
-                age = (int(rows['stamp'][0]) - stamps[part]) * 1e-9
-                age = age.float()[None].expand(len(rows), -1)
-                logits = network.logits(query, keys[None, part].expand(len(rows), -1, -1), age)
-                weight = torch.exp(logits.double() - top)
-                value = (values[part] + network.time_values(age[0])).double()
-                total += weight.sum(-1, keepdim=True)
-                read += torch.einsum('bhk,khe->bhe', weight, value.view(len(value), HEADS, -1))
-            heads = network.decide(now, network.rows(now), (read / total).float().flatten(1))
+                age = ((int(rows['stamp'][0]) - stamps[part]) * 1e-9).float()
+                logits = exact_logits(network, query, keys[part], age)
+                top = torch.maximum(peak, logits.amax(-1, keepdim=True))
+                weight, shrink = (logits - top).exp(), (peak - top).exp()
+                value = values[part] + network.time_values(age)
+                total = shrink * total + weight.sum(-1, keepdim=True)
+                read = shrink * read + torch.einsum('bhk,khe->bhe', weight,
+                                                    value.view(len(value), HEADS, -1))
+                peak = top
+            heads = network.decide(now, network.rows(now), (read / total).flatten(1))
             answers.append(heads.q[:, exam.cues.side].numpy())
     return exam.grade(np.array(answers))
 
@@ -212,6 +218,38 @@ def ask_gru(exam: Exam, network: GRUNetwork) -> dict:
             heads = network(now, state.expand(len(now), -1))
             answers.append(heads.q[:, exam.cues.side].numpy())
     return exam.grade(np.array(answers))
+
+
+class School:
+    """The trained networks, from the work folder; trained when they are first needed.
+
+    Args:
+        options: of the command line.
+        cues: writes cues and questions.
+    """
+
+    def __init__(self, options: argparse.Namespace, cues: Cues):
+        self._options, self._cues = options, cues
+
+    @cached_property
+    def lsh(self) -> QNetwork:
+        """Return the LSH transformer."""
+        return self._network('lsh', QNetwork, train_lsh, self._options.steps)
+
+    @cached_property
+    def gru(self) -> GRUNetwork:
+        """Return the GRU."""
+        return self._network('gru', GRUNetwork, train_gru, self._options.gru_steps)
+
+    def _network(self, name: str, kind: type, train: Callable, steps: int):
+        path, seed = self._options.work / f'{name}.safetensors', self._options.seed
+        if not path.exists():
+            torch.manual_seed(seed)
+            stream = Stream(self._options.recorded, seed, (0.0, 0.7))
+            network = kind(self._cues.schema)
+            train(network, Lessons(stream, self._cues, seed), steps)
+            network.save(path)
+        return kind.load(path, self._cues.schema)
 
 
 def figure(result: dict, path: Path):
@@ -245,57 +283,42 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--work', type=Path, default=Path('recall'))
     parser.add_argument('--out', type=Path, help='folder of recall.json and recall.png')
     parser.add_argument('--steps', type=int, default=1500)
-    parser.add_argument('--gru-steps', type=int, default=600)
+    parser.add_argument('--gru-steps', type=int, default=1000)
     parser.add_argument('--distances', type=int, nargs='+',
-                        default=[1000, 10_000, 100_000, 1_000_000])
+                        default=[10, 100, 1000, 10_000, 100_000, 1_000_000])
     parser.add_argument('--questions', type=int, default=250, help='for every distance')
-    parser.add_argument('--exact-questions', type=int, default=50)
+    parser.add_argument('--exact-questions', type=int, default=25)
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
-    learn = Stream(options.recorded, options.seed, (0.0, 0.7))
     cues = Cues(Stream(options.recorded, options.seed + 1, (0.0, 0.7)))
-    schema = learn.schema
-    lessons = None
-    networks = {}
-    for name, kind, train, steps in (('lsh', QNetwork, train_lsh, options.steps),
-                                     ('gru', GRUNetwork, train_gru, options.gru_steps)):
-        path = options.work / f'{name}.safetensors'
-        if not path.exists():
-            lessons = lessons or Lessons(learn, cues, options.seed)
-            network = kind(schema)
-            train(network, lessons, steps)
-            network.save(path)
-        networks[name] = kind.load(path, schema)
+    school = School(options, cues)
     exam = Exam(options.work / 'exam.gc', Stream(options.recorded, options.seed + 2, (0.7, 1.0)),
                 cues, options.distances, options.questions, options.seed + 3)
     state = options.work / 'arms.json'
     arms = json.loads(state.read_text()) if state.exists() else {}
-    for arm, ask in (('lsh', lambda: ask_lsh(exam, networks['lsh'])),
-                     ('window', lambda: ask_window(exam, networks['lsh'], WINDOW)),
-                     ('none', lambda: ask_window(exam, networks['lsh'], 0)),
-                     ('gru', lambda: ask_gru(exam, networks['gru'])),
-                     ('exact', lambda: ask_exact(exam, networks['lsh'],
+    for arm, ask in (('lsh', lambda: ask_lsh(exam, school.lsh)),
+                     ('window', lambda: ask_window(exam, school.lsh, WINDOW)),
+                     ('none', lambda: ask_window(exam, school.lsh, 0)),
+                     ('gru', lambda: ask_gru(exam, school.gru)),
+                     ('exact', lambda: ask_exact(exam, school.lsh,
                                                  options.exact_questions))):
         if arm not in arms:
             start = time.time()
             arms[arm] = ask()
             write(state, arms)
             say(f'{arm}: {arms[arm]} in {time.time() - start:.0f} s')
-    rows = cues.new(np.random.default_rng(0), 1)[0].shape[1]
-    result = {'command': f'python -m dylora_ros experiment recall --steps {options.steps} '
-                         f'--questions {options.questions} --seed {options.seed}',
-              'seed': options.seed, 'trained_on_cycles': TRAIN_ROWS, 'name_signs': rows,
-              'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
-              'arms': arms}
-    write(options.work / 'recall.json', result)
+    result = {
+        **provenance('python -m dylora_ros experiment recall --recorded LOG '
+                     f'--steps {options.steps} --gru-steps {options.gru_steps} '
+                     f'--questions {options.questions} --seed {options.seed}',
+                     seed=options.seed),
+        'trained_on_cycles': TRAIN_ROWS, 'name_signs': exam.names.shape[-1],
+        'accuracy': {d: arms['lsh'][str(d)]['accuracy'] for d in options.distances},
+        'arms': arms}
     figure(result, options.work / 'recall.png')
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for name in ('recall.json', 'recall.png'):
-            (options.out / name).write_bytes((options.work / name).read_bytes())
+    publish(result, options.work, options.out, 'recall')
     print(json.dumps(result))
 
 

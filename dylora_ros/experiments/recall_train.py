@@ -1,7 +1,5 @@
 """Lessons of the recall experiment: cues in streams of at most 10^4 cycles."""
 
-import time
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,17 +9,15 @@ from dylora_ros.core.gru import GRUNetwork
 from dylora_ros.core.lsh import SequenceIndex, strongest
 from dylora_ros.core.memory import DEPTH, KEPT, MOST, new_hash, RECENT
 from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.experiments.descent import Descent
 from dylora_ros.experiments.stream import asked, PERIOD, SEGMENT, Stream
 
 TRAIN_ROWS = 10_000
 DAY = 1_080_000
 SIZE = 2.0               # of every number of a name, in standard deviations
 BATCH = 48
-
-
-def say(text: str):
-    """Print progress at once."""
-    print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)
+GRU_REACH = 1000
+NEAR = 0.99              # cosine of a question's key and its cue's
 
 
 class Cues:
@@ -52,9 +48,28 @@ class Cues:
         rows['age'][:, self._text] = 0
         rows['surprise'][:, self._text] = self._error(rows, rows) / self._usual
 
-    def new(self, rng, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return n random names and sides."""
-        names = rng.choice([-1.0, 1.0], (n, self._slot.stop - self._slot.start - 1))
+    def new(self, rng: np.random.Generator, n: int,
+            alike: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return n different random names (n, 15) and their sides (n,).
+
+        Args:
+            rng: source of chance.
+            n: how many.
+            alike: the last so many are the first so many with one to three signs turned.
+
+        Raises:
+            ValueError: there are not so many names.
+
+        """
+        signs = self.side - self._slot.start
+        if n > 2 ** signs:
+            raise ValueError(f'{n} different names of {signs} signs were asked for, there are '
+                             f'{2 ** signs}; ask fewer questions')
+        code = rng.choice(2 ** signs, n, replace=False)
+        for i in range(alike):
+            turned = rng.choice(signs, rng.integers(1, 4), replace=False)
+            code[n - alike + i] = code[i] ^ (1 << turned).sum()
+        names = 1.0 - 2.0 * (code[:, None] >> np.arange(signs) & 1)
         return names, rng.choice([-1.0, 1.0], n)
 
 
@@ -68,118 +83,132 @@ class Lessons:
         self._feats = features(self._rows, self.schema)
         self._remarkable = remarkable(self._rows)
 
-    def draw(self, length: int, n: int):
-        """Put n cues in a stream, each asked for once, at a log-uniform distance.
+    def draw(self, length: int, n: int, alike: int = 0, asks: int = 1,
+             reach: float = np.inf):
+        """Put n cues in a stream, each asked for at log-uniform distances.
+
+        Args:
+            length: cycles of the stream.
+            n: cues.
+            alike: so many names differ from another in one to three signs only.
+            asks: questions for every cue.
+            reach: most cycles between a cue and its question.
 
         Returns:
-            feats (length, f), remarkable (length,), places of cues and questions (n,), features
-            of the questions (n, f), sides (n,).
+            feats (length, f), remarkable (length,), places of cues and questions (n * asks,),
+            features of the questions (n * asks, f), sides (n * asks,).
 
         """
         rng = self.rng
         start = rng.integers(len(self._rows) - length)
-        names, sides = self.cues.new(rng, n)
+        names, sides = self.cues.new(rng, n, alike)
         at = rng.choice(np.arange(1, length - 40), n, replace=False)
-        gap = np.exp(rng.uniform(np.log(2), np.log(np.maximum(length - 1 - at, 3))))
-        ask = np.minimum(at + gap.astype(int), length - 1)
         heard = self._rows[start + at].copy()
         self.cues.write(heard, names, sides)
-        questions = asked(self._rows[start + ask])
-        self.cues.write(questions, names, np.zeros(n))
         feats = self._feats[start:start + length].copy()
         feats[at] = features(heard, self.schema)
         marked = self._remarkable[start:start + length].copy()
         marked[at] = remarkable(heard)
+        at, names, sides = (np.repeat(v, asks, 0) for v in (at, names, sides))
+        most = np.clip(length - 1 - at, 3, reach)
+        gap = np.exp(rng.uniform(np.log(2), np.log(most)))
+        ask = np.minimum(at + gap.astype(int), length - 1)
+        questions = asked(self._rows[start + ask])
+        self.cues.write(questions, names, np.zeros(len(at)))
         return feats, marked, at, ask, features(questions, self.schema), sides
 
 
 def train_lsh(network: QNetwork, lessons: Lessons, steps: int, lr: float = 2e-3):
     """Train q to answer; candidates come from the index, in early training with the cue added."""
-    fast = {'sharpness', 'decay.rate'}
-    optimizer = torch.optim.Adam(
-        [{'params': [p for n, p in network.named_parameters() if n not in fast], 'peak': lr},
-         {'params': [p for n, p in network.named_parameters() if n in fast], 'peak': 10 * lr}])
-    rng, hasher, start = lessons.rng, new_hash(), time.time()
-    right, hit, shown = [], [], []
-    for step in range(steps):
-        share = step / steps
+    descent, rng, hasher = Descent('lsh', network, steps, lr), lessons.rng, new_hash()
+    while descent.done < steps:
         length = int(np.exp(rng.uniform(np.log(500), np.log(TRAIN_ROWS))))
         n = min(BATCH, length // 20)
-        feats, marked, at, ask, questions, sides = lessons.draw(length, n)
+        # half of the names resemble another: what is newer must not win over what is meant
+        feats, marked, at, ask, questions, sides = lessons.draw(length, n, n // 2)
         feats, now = torch.from_numpy(feats), torch.from_numpy(questions)
-        with torch.inference_mode():
-            keys = network.keys(feats).numpy()
-            query = network.keys(now).numpy()
-        index = SequenceIndex(hasher, keys, None, marked, DEPTH, KEPT)
-        old = index.query(query, np.maximum(ask - RECENT, 0))
-        age = (ask[:, None] - old) * PERIOD * 1e-9
-        score = network.scorer()(query, keys[old], age.astype(np.float32), old >= 0)
+        with torch.no_grad():
+            keys, query = network.keys(feats), network.keys(now)
+        index = SequenceIndex(hasher, keys.numpy(), None, marked, DEPTH, KEPT)
+        old = index.query(query.numpy(), np.maximum(ask - RECENT, 0))
+        age = _Ages(rng, at, ask)
+        score = network.scorer()(query.numpy(), keys.numpy()[old], age.of(old), old >= 0)
         old = strongest(old, score, MOST)
         recent = ask[:, None] - np.arange(RECENT, 0, -1)
         chosen = np.concatenate([old, np.where(recent >= 0, recent, -1)], 1)
         found = (chosen == at[:, None]).any(1)
-        hit.append(found.mean())
-        add = ~found & (rng.random(n) < 1.0 - 0.8 * share)
+        add = ~found & (rng.random(n) < 1.0 - 0.8 * descent.share)
         chosen = np.concatenate([chosen, np.where(add, at, -1)[:, None]], 1)
-        valid = torch.from_numpy(chosen >= 0)
-        # the same few cycles lived more slowly: ages up to a day, so that their code is known
-        stretch = np.exp(rng.uniform(0, np.log(DAY / TRAIN_ROWS), (n, 1))) * PERIOD * 1e-9
-        age = torch.from_numpy(((ask[:, None] - chosen) * stretch).astype(np.float32))
-        heads = network(now, feats[np.maximum(chosen, 0)], age.clamp(min=0), valid)
-        answer = heads.q[:, lessons.cues.side]
-        sides = torch.from_numpy(sides).float()
-        loss = F.softplus(-4 * sides * answer).mean()
+        heads = network(now, feats[np.maximum(chosen, 0)], torch.from_numpy(age.of(chosen)),
+                        torch.from_numpy(chosen >= 0))
+        answer = heads.q[:, lessons.cues.side] * torch.from_numpy(sides).float()
         # a day has a hundred times more rows than a lesson; they must not outweigh the cue
-        other = torch.from_numpy(rng.integers(0, length, (n, 64)))
+        other = torch.from_numpy((rng.random((n, 64)) * ask[:, None]).astype(int))
         weight = torch.full((n, 64), np.log(DAY / 64), dtype=torch.float32)
-        for place in (at, ask):
-            weight[(other - torch.from_numpy(place)[:, None]).abs() < 1] = float('-inf')
-        with torch.inference_mode(False):
-            rest = network.logits(network.keys(now), torch.from_numpy(keys)[other].clone(),
-                                  other * torch.from_numpy(stretch).float()) + weight[:, None]
-            leak = F.relu(rest.logsumexp(-1) - heads.mass + 4.0)
+        weight[other == torch.from_numpy(at)[:, None]] = float('-inf')
+        asking = network.keys(now)
+        rest = network.logits(asking, keys[other], torch.from_numpy(age.of(other.numpy()))) \
+            + weight[:, None]
+        leak = F.relu(rest.logsumexp(-1) - heads.mass + 4.0).amin(1).mean()
         # hashing finds what is near: a question's key must come close to its cue's key, and
         # keys of different questions must not
-        asking = network.keys(now)
         near = (asking * network.keys(feats[torch.from_numpy(at)])).sum(1)
         alike = (asking @ asking.T).square().mean() - 1 / n
-        loss = loss + 0.02 * leak.amin(1).mean() + 0.3 * alike + 0.3 * F.relu(0.97 - near).mean()
-        for group in optimizer.param_groups:
-            group['lr'] = group['peak'] * min(1.0, (step + 1) / 50) * (1 - 0.95 * share)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        right.append(float(((answer * sides) > 0).float().mean()))
-        shown.append(loss.item())
-        if (step + 1) % 100 == 0:
-            left = (time.time() - start) / (step + 1) * (steps - step - 1)
-            say(f'lsh {step + 1}/{steps} loss {np.mean(shown[-100:]):.3f} right '
-                f'{np.mean(right[-100:]):.3f} found {np.mean(hit[-100:]):.3f} sharpness '
-                f'{network.sharpness.exp().max():.0f} leak {leak.amin(1).mean():.1f} near '
-                f'{near.mean():.2f} '
-                f'{left / 60:.1f} min left')
+        loss = F.softplus(-4 * answer).mean() + 0.02 * leak + 0.3 * alike \
+            + 0.3 * F.relu(NEAR - near).mean()
+        descent.step(loss, right=(answer > 0).float().mean(), found=found.mean(), leak=leak,
+                     near=near.mean(), sharpness=network.sharpness.exp().max(),
+                     rate=F.softplus(network.decay.rate).max())
+
+
+class _Ages:
+    """Ages of a lesson's rows, up to a day, at each of its questions.
+
+    The same few cycles, lived more slowly, and with a pause somewhere between the cue and the
+    question. So the codes of great ages are known; and what resembles the cue is often very much
+    younger: a q that had seen both only some minutes apart took the younger of them.
+
+    Args:
+        rng: source of chance.
+        at: (n,) places of the cues.
+        ask: (n,) places of the questions.
+    """
+
+    def __init__(self, rng: np.random.Generator, at: np.ndarray, ask: np.ndarray):
+        n, period = len(at), PERIOD * 1e-9
+        self._ask = ask[:, None]
+        self._pace = period * np.exp(rng.uniform(0, np.log(DAY / TRAIN_ROWS), (n, 1)))
+        self._pause = period * np.exp(rng.uniform(0, np.log(DAY), (n, 1)))
+        self._before = rng.integers(at, ask)[:, None]      # the last row before the pause
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ages in s (n, k) float32 of rows (n, k)."""
+        age = (self._ask - rows) * self._pace + self._pause * (rows <= self._before)
+        return age.astype(np.float32)
 
 
 def train_gru(network: GRUNetwork, lessons: Lessons, steps: int, lr: float = 2e-3):
-    """Train the GRU by backpropagation through up to 1000 cycles (its reach is memory-bound)."""
-    optimizer = torch.optim.Adam(network.parameters(), lr)
-    start, right = time.time(), []
-    for step in range(steps):
-        length = int(np.exp(lessons.rng.uniform(np.log(50), np.log(100 + 900 * step / steps))))
-        drawn = [lessons.draw(max(length, 60), 2) for _ in range(8)]
-        states = network.carry(torch.from_numpy(np.stack([d[0] for d in drawn])))
-        loss = torch.zeros(())
-        for b, (_, _, _, ask, questions, sides) in enumerate(drawn):
-            heads = network(torch.from_numpy(questions), states[b, ask - 1])
-            score = torch.from_numpy(sides).float() * heads.q[:, lessons.cues.side]
-            loss = loss + F.softplus(-4 * score).mean() / len(drawn)
-            right += (score > 0).tolist()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            left = (time.time() - start) / (step + 1) * (steps - step - 1)
-            say(f'gru {step + 1}/{steps} right {np.mean(right[-1600:]):.3f} '
-                f'{left / 60:.1f} min left')
+    """Train the GRU by backpropagation through up to 1000 cycles (its reach is memory-bound).
+
+    Questions first follow their cue at once and later after up to 1000 cycles, and there are
+    many cues in every stream: with few and far ones from the start it learned nothing at all.
+    Each stream goes on from the state that another one left, as a day does.
+    """
+    descent, rng, batch = Descent('gru', network, steps, lr), lessons.rng, 16
+    state = torch.zeros(batch, network.cell.hidden_size)
+    while descent.done < steps:
+        grown = min(1.0, 1.25 * descent.share)
+        reach = 3 * np.exp(rng.uniform(0.5, 1.0) * grown * np.log(GRU_REACH / 3))
+        length = int(80 + min(2 * reach, GRU_REACH - 80))
+        # up to six cues compete within the reach
+        cues = int(np.clip(rng.uniform(1, 6) * length / reach, 1, (length - 40) // 2))
+        drawn = [lessons.draw(length, cues, asks=2, reach=reach) for _ in range(batch)]
+        states = network.carry(torch.from_numpy(np.stack([d[0] for d in drawn])), state)
+        state = states[:, -1].detach()
+        ask = np.stack([d[3] for d in drawn])
+        before = states[np.arange(batch)[:, None], ask - 1].flatten(0, 1)
+        now = torch.from_numpy(np.concatenate([d[4] for d in drawn]))
+        sides = torch.from_numpy(np.concatenate([d[5] for d in drawn])).float()
+        answer = network(now, before).q[:, lessons.cues.side] * sides
+        descent.step(F.softplus(-4 * answer).mean(), right=(answer > 0).float().mean(),
+                     cues=cues, reach=reach)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.sleep import Experience, train
+from dylora_ros.core.sleep import train
 
 
 @torch.inference_mode()

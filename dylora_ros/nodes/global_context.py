@@ -11,7 +11,7 @@ from dylora_ros.core.phases import Phase, Tiredness
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
-from dylora_ros.paths import memory_dir
+from dylora_ros.paths import memory_dir, write_whole
 from dylora_ros.ros import messages
 from dylora_ros.ros.interfaces import MODALITIES
 from dylora_ros.ros.node import AgentNode
@@ -49,10 +49,21 @@ class GlobalContextNode(AgentNode):
                                f'{schema.dtype.itemsize} bytes a row')
         self._tired_file = path.with_name('slept.json')
         self.tired = Tiredness(v['tired_after'])
-        if self._tired_file.exists():
-            self.tired.slept(int(json.loads(self._tired_file.read_text())['committed']))
+        self.tired.slept(self._slept_at())
         self.composer = Composer(schema)
         self._heat = np.zeros((schema.width, _SHOWN), np.float32)
+
+    def _slept_at(self) -> int:
+        """Return the row after which it last slept; 0 when that is not known."""
+        try:
+            at = int(json.loads(self._tired_file.read_text())['committed'])
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.get_logger().warning(f'{self._tired_file} is damaged ({error}); when it last '
+                                      'slept is not known, it may be tired early')
+            return 0
+        return min(at, self.log.committed)       # the log may be a new one
 
     def start(self):
         """Start the heart."""
@@ -152,7 +163,7 @@ class GlobalContextNode(AgentNode):
         self.publish('context/fill', messages.scalar_msg(self.log.fill))
         if self.phase == Phase.NREM and self.tired.since != self.log.committed:
             self.tired.slept(self.log.committed)
-            self._tired_file.write_text(json.dumps({'committed': self.log.committed}))
+            write_whole(self._tired_file, json.dumps({'committed': self.log.committed}))
         self.publish('context/tiredness',
                      messages.scalar_msg(self.tired.level(self.log.committed)))
         if self.wanted('context/heatmap'):

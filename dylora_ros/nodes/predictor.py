@@ -54,12 +54,18 @@ class PredictorNode(AgentNode):
         if self.log.schema.digest() != schema.digest():
             raise RuntimeError(f'{path} is of another body or other weights; configure '
                                 'global_context first')
-        self.predictor = Predictor(self._load_q(), self.log)
+        self.predictor = Predictor(self._load_q(), self.log, self._indexed,
+                                   self._load_imagination())
         body = schema.modalities['body']
         self.exploration = Exploration(body[0] * body[1], v['exploration'],
                                        period=1 / v['rate'], seed=v['seed'])
         self.sleeper = None
         self._finished: dict | None = None       # report of a sleep phase, not told yet
+
+    def _indexed(self, share: float):
+        """Tell how much of a long log is in the index; it takes seconds at a start."""
+        self.get_logger().info(f'remembering: {share:.0%} of the log indexed',
+                               throttle_duration_sec=1.0)
 
     def _load_q(self):
         import torch
@@ -78,6 +84,15 @@ class PredictorNode(AgentNode):
         self.get_logger().warning('q is newborn: no fitting weights found')
         torch.manual_seed(self.values['seed'])
         return QNetwork(self.log.schema).eval()
+
+    def _load_imagination(self):
+        from dylora_ros.core.imagine import Imagination
+        from dylora_ros.core.lowrank import SchemaError
+        try:
+            return Imagination.shipped(weights_dir(self.values['weights']), self.log)
+        except SchemaError as error:
+            self.get_logger().warning(f'senses that are off are not filled in: {error}')
+            return None
 
     def start(self):
         """Answer every composed row; follow the phases."""

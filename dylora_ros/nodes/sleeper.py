@@ -89,11 +89,14 @@ def _open(options: dict):
 
 
 def _train(options: dict, pipe) -> dict:
-    from dylora_ros.core.sleep import Experience, train
+    from dylora_ros.core import rehearsal
+    from dylora_ros.core.experience import Experience
+    from dylora_ros.core.sleep import PASSES, RATE, train
     log, network = _open(options)
     rows = log.rows(log.committed - options['train_rows'], log.committed)
     report = train(network, Experience(rows, log.schema), options['NREM'],
-                   seed=options['seed'] + log.committed,
+                   seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
+                   childhood=rehearsal.experience(Path(options['weights']), log.schema),
                    progress=lambda share, left: pipe.send(('progress', (share, left))))
     if report.kept:
         network.save(Path(options['memory']) / 'q.safetensors')
@@ -104,8 +107,8 @@ def _train(options: dict, pipe) -> dict:
 def _dream(options: dict, pipe) -> dict:
     import numpy as np
 
+    from dylora_ros.core.dreamer import Dreamer
     from dylora_ros.core.predictor import Predictor
-    from dylora_ros.core.sleep import Dreamer
     from dylora_ros.modalities import keyframes, registry
     log, network = _open(options)
     period = options['period']

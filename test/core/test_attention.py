@@ -43,10 +43,11 @@ def dense(query, key, value, seconds, hasher, sharpness, decay):
 
 
 @pytest.mark.parametrize('n', [1, 33, 400])
-def test_equals_the_streaming_read(n):
+@pytest.mark.parametrize('sharpness', [6.0, 120.0])      # trained heads reach 100
+def test_equals_the_streaming_read(n, sharpness):
     query, key, value, seconds = sample(n)
     hasher, decay = small_hash(), Decay(HEADS)
-    sharp = torch.full((HEADS,), 6.0)
+    sharp = torch.full((HEADS,), sharpness)
     got = sequence_attention(query, key, value, seconds, hasher, sharp, decay, DEPTH)
     want = dense(query, key, value, seconds, hasher, sharp, decay)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
@@ -67,4 +68,5 @@ def test_gradient_reaches_queries_keys_values_and_forgetting():
     hasher, sharp, decay = small_hash(), torch.ones(HEADS), Decay(HEADS)
     sequence_attention(query, key, value, seconds, hasher, sharp, decay).square().sum().backward()
     for tensor in (query, key, value, decay.rate):
+        assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.abs().sum() > 0

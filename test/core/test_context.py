@@ -1,9 +1,12 @@
 """The ring log: append, read, overwrite, reopen."""
 
+import os
+
 import numpy as np
 import pytest
 
 from dylora_ros.core.context import (
+    AHEAD,
     ContextError,
     FLAG_FORGOTTEN,
     GlobalContext,
@@ -146,3 +149,23 @@ def test_forgetting_reaches_rows_that_left_the_log(log):
 def test_fields_that_overflow_half_precision_are_clipped(log):
     log.append(x=np.full(log.schema.width, 1e6))
     assert np.isfinite(log.take([0])['x']).all()
+
+
+def test_pages_are_fetched_before_the_writer_comes(tmp_path, small_schema, monkeypatch):
+    """A slot was last touched a ring ago; waiting for the disk then would be a late cycle."""
+    capacity, size = 3 * AHEAD, small_schema.dtype.itemsize
+    asked = []
+    monkeypatch.setattr(os, 'posix_fadvise', lambda file, start, length, advice: asked.extend(
+        range((start - 4096) // size, (start - 4096 + length) // size)))
+    with GlobalContext.open(tmp_path / 'a.gc', small_schema, capacity) as log:
+        slots = capacity + SLACK
+        for n in range(2 * slots):
+            ahead = [(n + i) % slots for i in range(AHEAD)]
+            assert set(ahead) <= set(asked[-4 * AHEAD:])
+            log.append(stamp=n)
+        assert len(asked) < 2 * slots + 4 * AHEAD        # every page once a round
+        assert max(asked) < slots
+
+
+def test_layout_of_a_row_is_made_once(small_schema):
+    assert small_schema.dtype is small_schema.dtype

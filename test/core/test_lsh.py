@@ -22,6 +22,17 @@ def test_hash_depends_on_direction_only(rng):
     assert hasher(keys).max() < hasher.buckets
 
 
+def test_hash_names_the_nearest_signed_axes(rng, monkeypatch):
+    monkeypatch.setattr('dylora_ros.core.lsh._PIECE', 7)
+    hasher, keys = AngularHash(32, rounds=2, polytopes=2, axes=3), unit(rng, 20)
+    planes = hasher.planes.reshape(32, 2, 2, 3)
+    for key, bucket in zip(keys, hasher(keys), strict=True):
+        for r in range(2):
+            nearest = [np.argmax([*(key @ planes[:, r, p]), *-(key @ planes[:, r, p])])
+                       for p in range(2)]
+            assert bucket[r] == 6 * nearest[0] + nearest[1]
+
+
 def test_near_keys_share_buckets_more_often_than_far_ones(rng):
     hasher, keys = AngularHash(32), unit(rng, 400)
     near = keys + 0.05 * rng.standard_normal(keys.shape).astype(np.float32)

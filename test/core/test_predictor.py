@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from dylora_ros.core.context import FLAG_DREAM, GlobalContext
+from dylora_ros.core.experience import Experience
 from dylora_ros.core.features import feature_width, features, lived, perceived, remarkable
 from dylora_ros.core.gru import GRUNetwork, GRUPredictor
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.memory import Memory, MOST, Past, RECENT
 from dylora_ros.core.predictor import Forgetful, Predictor
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.sleep import Experience
 
 PERIOD = 40_000_000
 

@@ -8,9 +8,11 @@ import torch
 
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_REJECTED
 from dylora_ros.core.cycle import Prediction
+from dylora_ros.core.dreamer import Dreamer
+from dylora_ros.core.experience import DISCOUNT, DREAM_SHARE, Experience, MIN_ROWS
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import QNetwork
-from dylora_ros.core.sleep import DISCOUNT, Dreamer, evaluate, Experience, MIN_ROWS, train
+from dylora_ros.core.sleep import evaluate, train
 
 PERIOD = 40_000_000     # ns
 
@@ -106,7 +108,7 @@ def newborn(small_schema):
 def test_a_batch_reads_the_past_alone_and_each_row_once(small_schema, newborn):
     data = Experience(rotating(small_schema), small_schema)
     data.refresh(newborn)
-    _, _, age, valid = data.batch(np.array([3, 200, 598]))
+    _, _, age, valid, _ = data.batch(np.array([3, 200, 598]))
     assert (age[valid] > 0).all()
     for ages, real in zip(age, valid, strict=True):
         assert len(set(ages[real].tolist())) == int(real.sum())
@@ -117,7 +119,7 @@ def test_waking_rows_do_not_remember_dreams(small_schema, newborn):
     rows['flags'][300:320] = FLAG_DREAM
     data = Experience(rows, small_schema)
     data.refresh(newborn)
-    _, _, age, valid = data.batch(np.array([320]))
+    _, _, age, valid, _ = data.batch(np.array([320]))
     rows_back = (age / (PERIOD * 1e-9)).round()
     assert rows_back[valid].min() == 21          # 300 .. 319 are skipped
 
@@ -149,6 +151,37 @@ def test_training_lowers_the_held_out_loss(small_schema, newborn):
     assert report.steps == 80
     assert report.after < 0.5 * report.before
     assert report.after < 0.5 * report.unchanged
+
+
+def test_a_short_life_is_read_a_few_times_only(small_schema, newborn):
+    data = Experience(rotating(small_schema), small_schema)
+    report = nrem(newborn, data, passes=2, batch=32)
+    assert report.steps == -(-2 * len(data.waking) // 32)
+
+
+def test_a_budget_of_steps_holds_with_passes_too(small_schema, newborn):
+    data = Experience(rotating(small_schema), small_schema)
+    assert nrem(newborn, data, passes=100, most_steps=3).steps == 3
+
+
+@pytest.mark.parametrize('rehearse', [True, False])
+def test_rehearsal_keeps_what_was_known(small_schema, newborn, rehearse):
+    """The negative twin: without rehearsal the new life overwrites the old."""
+    old = Experience(rotating(small_schema, turn=-0.6), small_schema)
+    nrem(newborn, old, most_steps=40)
+    own = Experience(rotating(small_schema), small_schema)
+    nrem(newborn, own, most_steps=60, childhood=old if rehearse else None)
+    wrong, same = evaluate(newborn, old, old.held_out)
+    assert (wrong < 0.6 * same) == rehearse
+
+
+def test_few_of_the_rows_drawn_are_dreams(small_schema):
+    rows = rotating(small_schema)
+    rows['flags'][100:500] = FLAG_DREAM
+    data = Experience(rows, small_schema)
+    drawn = data.draw(np.random.default_rng(0), 4000)
+    share = (rows['flags'][drawn] & FLAG_DREAM != 0).mean()
+    assert share == pytest.approx(DREAM_SHARE, abs=0.03)
 
 
 def test_training_repeats_by_seed(small_schema):

@@ -7,9 +7,9 @@ import torch
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
+from dylora_ros.core.experience import Experience, MIN_ROWS
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.sleep import Experience, MIN_ROWS
 from dylora_ros.core.will import aligned, read_all, state_width, states, trajectory, Will
 
 

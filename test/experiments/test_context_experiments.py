@@ -1,14 +1,27 @@
 """What recall and passkey rest on: streams, cues, texts and grading."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 
 from dylora_ros.core.context import GlobalContext, RowSchema
-from dylora_ros.experiments.passkey_text import answers, chains, CITIES, filler
-from dylora_ros.experiments.recall import Exam
-from dylora_ros.experiments.recall_train import asked, Cues, Lessons, SIZE
+from dylora_ros.core.features import features
+from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.experiments.exact import exact_logits
+from dylora_ros.experiments.passkey_text import (
+    answers,
+    chains,
+    CITIES,
+    filler,
+    mentions_held_out,
+)
+from dylora_ros.experiments.recall import ask_exact, Exam
+from dylora_ros.experiments.recall_train import _Ages, Cues, DAY, Lessons, SIZE
 from dylora_ros.experiments.statistics import wilson
-from dylora_ros.experiments.stream import build, PERIOD, Stream
+from dylora_ros.experiments.stream import asked, build, PERIOD, Stream
+from dylora_ros.provenance import publish
 
 SCHEMA = RowSchema({'text': (4, 4), 'body': (2, 2)}, 1, 2)
 
@@ -65,6 +78,40 @@ def test_cue_tells_name_and_side_and_question_the_name_only(recorded):
     assert not questions['q'].any()
 
 
+def test_no_name_stands_for_two_cues(recorded):
+    names, _ = Cues(Stream(recorded, 0)).new(np.random.default_rng(0), 3000)
+    assert len(np.unique(names, axis=0)) == 3000
+
+
+def test_more_names_than_there_are_are_refused(recorded):
+    with pytest.raises(ValueError, match='fewer questions'):
+        Cues(Stream(recorded, 0)).new(np.random.default_rng(0), 40_000)
+
+
+def test_names_alike_differ_in_one_to_three_signs(recorded):
+    names, _ = Cues(Stream(recorded, 0)).new(np.random.default_rng(0), 20, alike=8)
+    turned = (names[:8] != names[12:]).sum(1)
+    assert ((turned >= 1) & (turned <= 3)).all()
+
+
+def test_lessons_ask_within_the_reach(recorded):
+    lessons = Lessons(Stream(recorded, 0), Cues(Stream(recorded, 1)), 0, pool=1)
+    _, _, at, ask, questions, sides = lessons.draw(500, 10, asks=3, reach=20)
+    assert len(at) == len(questions) == len(sides) == 30
+    assert (ask - at).max() <= 20
+
+
+def test_ages_grow_into_the_past_and_the_cue_is_before_the_pause():
+    rng = np.random.default_rng(0)
+    at, ask = np.full(200, 50), np.full(200, 100)
+    age = _Ages(rng, at, ask).of(np.tile(np.arange(100), (200, 1)))
+    assert (np.diff(age) < 0).all()
+    assert age.min() > 0
+    # often the cue is a hundred times older than what came right after the pause
+    assert np.quantile(age[:, 50] / age[:, 99], 0.9) > 1e4
+    assert age.max() < 2.1 * DAY * PERIOD * 1e-9
+
+
 def test_lessons_stay_within_their_length_and_order(recorded):
     stream = Stream(recorded, 0)
     lessons = Lessons(stream, Cues(Stream(recorded, 1)), 0, pool=1)
@@ -85,6 +132,48 @@ def test_exam_hides_every_cue_at_its_distance(recorded, tmp_path):
                 assert row['x'][cues.side] == SIZE * exam.sides[j, k]
                 assert (row['x'][:15] == SIZE * exam.names[j, k]).all()
             assert not exam.questions(log, j)['x'][:, cues.side].any()
+
+
+def test_cues_on_one_row_are_refused(recorded, tmp_path):
+    with pytest.raises(ValueError, match='same rows'):
+        Exam(tmp_path / 'exam.gc', Stream(recorded, 2), Cues(Stream(recorded, 1)), [100, 333], 3,
+             0)
+
+
+def test_exact_arm_is_attention_over_all_rows(recorded, tmp_path):
+    torch.manual_seed(0)
+    network = QNetwork(SCHEMA).eval()
+    torch.nn.init.normal_(network.next.weight)
+    with torch.no_grad():
+        network.sharpness += 5.0           # weights far below the greatest must not be lost
+    exam = Exam(tmp_path / 'exam.gc', Stream(recorded, 2), Cues(Stream(recorded, 1)), [100], 4, 0)
+    said = {}
+    exam.grade = lambda found: said.update(found=found)
+    ask_exact(exam, network, 4)
+    with GlobalContext.read(exam.path) as log, torch.inference_mode():
+        for j, t in enumerate(exam.times):
+            rows, past = exam.questions(log, j), log.rows(0, int(t))
+            age = torch.from_numpy((rows['stamp'][0] - past['stamp']) * 1e-9).float()[None]
+            want = network(torch.from_numpy(features(rows, SCHEMA)),
+                           torch.from_numpy(features(past, SCHEMA))[None], age,
+                           torch.ones_like(age, dtype=torch.bool)).q[:, exam.cues.side]
+            np.testing.assert_allclose(said['found'][j], want, atol=1e-4)
+
+
+def test_shared_logits_are_those_of_q():
+    torch.manual_seed(0)
+    network = QNetwork(SCHEMA)
+    query, key = (torch.nn.functional.normalize(torch.randn(n, 96), dim=-1) for n in (3, 7))
+    age = torch.rand(7) * 1000
+    want = network.logits(query, key.expand(3, -1, -1), age.expand(3, -1))
+    torch.testing.assert_close(exact_logits(network, query, key, age), want)
+
+
+def test_published_result_stands_in_both_folders(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'picture')
+    publish({'seed': 3}, tmp_path, tmp_path / 'out', 'a')
+    assert json.loads((tmp_path / 'out' / 'a.json').read_text()) == {'seed': 3}
+    assert (tmp_path / 'out' / 'a.png').read_bytes() == b'picture'
 
 
 def test_grading_counts_sides(recorded, tmp_path):
@@ -118,3 +207,21 @@ def test_a_fact_names_its_city_and_a_question_does_not():
 def test_filler_is_varied():
     rng = np.random.default_rng(0)
     assert len({filler(rng) for _ in range(3000)}) > 2950
+
+
+def test_filler_about_something_names_it():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert 'Anna Quinn' in filler(rng, first='Anna', last='Quinn')
+        assert 'rusty bell' in filler(rng, adjective='rusty', noun='bell')
+
+
+def test_what_is_held_out_is_noticed_in_any_sentence():
+    rng = np.random.default_rng(0)
+    for chain in chains(rng, 80, True):
+        assert mentions_held_out(chain.place)
+        assert mentions_held_out(chain.owner)
+        first, last = chain.person.split()
+        assert mentions_held_out(filler(rng, first=first, last=last))
+    assert not any(mentions_held_out(t) for c in chains(rng, 80, False)
+                   for t in (c.place, c.owner, c.one, c.two))

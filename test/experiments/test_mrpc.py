@@ -1,6 +1,7 @@
 """The MRPC experiment: data, arms, training, statistics, and a small run of the whole."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -210,6 +211,44 @@ def test_a_paired_difference_is_tighter_than_its_parts():
     assert found['high'] - found['low'] < 0.5 * (interval(one)['high'] - interval(one)['low'])
 
 
+@pytest.mark.parametrize(('losses', 'more'), [
+    ({1e-3: 0.3, 2e-3: 0.2, 4e-3: 0.4}, []), ({1e-3: 0.3, 2e-3: 0.2}, [4e-3]),
+    ({1e-3: 0.1, 2e-3: 0.2}, [5e-4])])
+def test_a_search_goes_on_while_the_best_is_at_its_edge(losses, more):
+    assert mrpc.beyond(losses) == more
+
+
+def runner_in(folder):
+    options = SimpleNamespace(work=folder, epochs=1, encoder='tiny', sites=SITES, rank=4,
+                              precision='float32')
+    return mrpc.Runner(options, sentences(16), sentences(8, seed=1), tiny())
+
+
+def test_a_run_of_other_settings_is_not_taken_for_ours(tmp_path):
+    runner = runner_in(tmp_path)
+    first = runner.train_run(mrpc.Run('lora-0', 'lora', 1e-3, 0, 1))
+    assert runner.train_run(mrpc.Run('lora-0', 'lora', 1e-3, 0, 1)) == first
+    with pytest.raises(mrpc.WorkError, match='lora-0.json was made with lr 0.001; asked for 0.00'):
+        runner.train_run(mrpc.Run('lora-0', 'lora', 2e-3, 0, 1))
+
+
+def test_processes_share_the_runs_out(tmp_path):
+    ours, theirs = runner_in(tmp_path), runner_in(tmp_path)
+    plan = [mrpc.Run(name, 'lora', 1e-3, 0, 1) for name in ('a', 'b')]
+    trained = []
+    other = theirs.claim('a', wait=False)
+    assert other.__enter__()
+
+    def train_run(run):
+        trained.append(run.name)
+        if trained == ['b']:
+            other.__exit__(None, None, None)        # theirs is finished
+        return run.name
+    ours.train_run = train_run
+    assert ours.share(plan) == ['a', 'b']
+    assert trained == ['b', 'a', 'b']               # the second time they are only read
+
+
 def test_experiments_are_found_by_name(capsys):
     assert 'mrpc' in EXPERIMENTS
     assert experiment(['no-such']) == 2
@@ -224,6 +263,7 @@ def test_small_run_publishes_and_resumes(tmp_path, monkeypatch):
         load_encoder()
     except WeightsError as error:
         pytest.skip(str(error))
+    monkeypatch.setattr(mrpc, 'EXTENSIONS', 0)
     words = 'the cat sat on a red mat while it rained'.split()
     rng = np.random.default_rng(0)
     for part, count in (('train', 16), ('test', 6)):
@@ -239,7 +279,8 @@ def test_small_run_publishes_and_resumes(tmp_path, monkeypatch):
     for arm in result['arms'].values():
         assert len(arm['test_accuracy']) == len(arm['test_f1']) == 2
     assert result['differences']['gc-lora']['low'] <= result['differences']['gc-lora']['high']
-    for name, found in result['search']['found'].items():
+    for name, short in result['search']['short'].items():
+        found = result['search']['full'][name] or short
         least = min(found, key=lambda lr: found[lr]['loss'])
         assert result['arms'][name]['learning_rate'] == float(least)
     assert (tmp_path / 'out' / 'mrpc.png').stat().st_size > 1000

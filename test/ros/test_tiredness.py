@@ -1,0 +1,57 @@
+"""When the agent last slept: written whole, and a damaged file does not keep it from waking."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from dylora_ros import graph  # noqa: E402
+from dylora_ros.paths import write_whole  # noqa: E402
+from dylora_ros.ros import messages  # noqa: E402
+
+
+def heart(bench, rows=0):
+    """Return an active global_context with rows in its log."""
+    node = bench.up(graph.node_class('global_context'), capacity=1000, window=500)
+    for _ in range(rows):
+        node.log.append()
+    return node
+
+
+def test_death_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'slept.json'
+    write_whole(path, 'old')
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, 'replace', die)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, 'new')
+    assert path.read_text() == 'old'
+
+
+def test_sleep_is_remembered_by_replacing_the_file(bench):
+    node = heart(bench, 7)
+    path = bench.memory / 'slept.json'
+    path.write_text('{"committed": 3}')
+    before = path.stat().st_ino
+    bench.voice('phase').publish(messages.text_msg('NREM'))
+    assert bench.spin_until(lambda: path.stat().st_ino != before)
+    assert json.loads(path.read_text()) == {'committed': 7}
+    assert node.tired.since == 7
+
+
+@pytest.mark.parametrize('content', ['', '{"comm', '[]', '{"committed": null}', '{}'])
+def test_damaged_memory_of_sleep_is_told_and_not_fatal(bench, content):
+    bench.memory.mkdir()
+    (bench.memory / 'slept.json').write_text(content)
+    assert heart(bench).tired.since == 0
+
+
+def test_sleep_after_a_row_that_a_new_log_does_not_have(bench):
+    bench.memory.mkdir()
+    (bench.memory / 'slept.json').write_text('{"committed": 5000}')
+    assert heart(bench).tired.since == 0
