@@ -102,11 +102,11 @@ class Days:
     def _true(row, world) -> float:
         return float(world.success())
 
-    def night(self, life: Life):
-        """Sleep, and write the day down."""
+    def night(self, life: Life, cost: float):
+        """Sleep, and write the day down; ``cost`` is processor milliseconds a waking cycle."""
         start, cpu = time.monotonic(), time.process_time()
         log, day = life.agent.log, len(self.days)
-        told = {'day': day, 'cycles': len(life.success),
+        told = {'day': day, 'cycles': len(life.success), 'cycle_cpu_ms': cost,
                 'success': float(np.mean(life.success)), 'reward': float(np.mean(life.rewards))}
         truth = np.array(life.success, float)
         told['auc_of_reward'] = childhood.auc(np.array(life.rewards), truth)
@@ -153,6 +153,7 @@ def summary(work: Path, options) -> dict:
             'success': round(float(np.mean([d['success'] for d in last])), 4),
             'success_by_day': [d['success'] for d in days],
             'reward_by_day': [d['reward'] for d in days],
+            'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
             'auc_of_reward_by_day': [d['auc_of_reward'] for d in days],
             'last_night': {k: days[-1][k] for k in ('q', 'dqn') if k in days[-1]}}
     for entry in gaze.values():
@@ -204,8 +205,9 @@ def main(arguments: list[str] | None = None):
                     f'and life ({1e3 * (time.process_time() - cpu) / each:.1f} of the processor)')
 
         live(lives, vision, audio, options.day, told)
+        cost = 1e3 * (time.process_time() - cpu) / (options.day * len(lives))
         for d, life in zip(awake, lives, strict=True):
-            d.night(life)
+            d.night(life, cost)
             say(f'day {day} of {d.arm} {d.seed}: {json.dumps(d.days[-1])}')
         lives[0].world.close()
         left = (time.monotonic() - start) * (options.days - day - 1)
