@@ -13,14 +13,10 @@ from dylora_ros.core.features import features
 from dylora_ros.core.memory import MOST, RECENT
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import HEADS, QNetwork, WIDTH
+from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.stream import asked, build, Stream
 
 _CHUNK = 65536
-
-
-def say(text: str):
-    """Print progress at once."""
-    print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)
 
 
 def timed(function, *arguments):
