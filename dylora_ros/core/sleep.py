@@ -13,7 +13,6 @@ from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
 
 RATE, PASSES = 3e-4, 4     # of a night: the shipped q knows most; see decision 005
-_NOISE = 1.01         # a validation loss within a percent of the old one tells nothing
 _CHECKS = 8           # of the validation loss in one training
 _MEAN = 0.05          # share of the newest weights in their running mean
 
@@ -69,8 +68,8 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     """Train q on the log for a budget of seconds.
 
     What is kept is a running mean of the weights (Polyak and Juditsky 1992), at the check where
-    it did best on the validation rows; if it is clearly worse there than the old weights, or
-    worse on the held-out rows, the old ones stay.
+    it did best on the validation rows; if that is nowhere, or if they are worse on the held-out
+    rows, the old ones stay.
 
     Args:
         network: trained in place.
@@ -92,7 +91,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     rng = np.random.default_rng(seed)
     old = {k: v.clone() for k, v in network.state_dict().items()}
     before, unchanged = evaluate(network, data, data.held_out)
-    best, best_loss = old, _NOISE * evaluate(network, data, data.validation)[0]
+    best, best_loss = old, evaluate(network, data, data.validation)[0]
     mean = {k: v.clone() for k, v in old.items()}
     spent = clock() - start
     checks = [(i + 1) / _CHECKS for i in range(_CHECKS)]
@@ -111,7 +110,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
         share = now_s / max(seconds - (_CHECKS / 2) * spent, 1e-6)
         if most_steps:
             share = max(share, steps / most_steps)
-        if share >= checks[0]:
+        if steps and share >= checks[0]:
             trained = {k: v.clone() for k, v in network.state_dict().items()}
             network.load_state_dict(mean)
             network.eval()
