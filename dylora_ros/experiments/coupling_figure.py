@@ -39,7 +39,7 @@ def draw(result: dict, path: Path):
     top.set_ylabel('score (R², name: accuracy)')
     top.axhline(0, color='#333333', linewidth=0.6)
     figure.legend(*top.get_legend_handles_labels(), loc='outside lower center', frameon=False,
-                  fontsize=9, ncols=len(STYLE))
+                  fontsize=9, ncols=3)
     top.set_title('Test worlds; bars: 95 % over seeds and worlds, dots: seeds, dotted: constant '
                   'answer', fontsize=9)
     bottom.set_axis_off()
