@@ -9,11 +9,36 @@ import os
 from pathlib import Path
 import signal
 import sys
+import time
 
 from dylora_ros import graph
 
 _PR_SET_PDEATHSIG = 1
+SAME_REQUEST = 1.0      # s; signals closer together ask for one end
 WRONG_PARAMETER = 2     # exit code: starting again would not help
+
+
+class Stop:
+    """Signal handler: the first signal asks for an end, one a while later ends at once.
+
+    One Ctrl-C comes twice, from the terminal and from ``ros2 launch``; the second must not cut
+    short what the first began, or the stop command would not go out.
+
+    Args:
+        clock: seconds.
+        end_now: called for the later one; what is still loading cannot end in order.
+    """
+
+    def __init__(self, clock=time.monotonic, end_now=lambda: os._exit(1)):
+        self.asked: float | None = None
+        self._clock, self._end_now = clock, end_now
+
+    def __call__(self, *_):
+        """Take a signal."""
+        if self.asked is None:
+            self.asked = self._clock()
+        elif self._clock() - self.asked > SAME_REQUEST:
+            self._end_now()
 
 
 def prepare():
@@ -60,15 +85,9 @@ def main(argv: list[str] | None = None) -> int:
         os.nice(options.nice)
     except PermissionError:       # an ordinary user cannot go first; it works without, too
         pass
-    stop = []
-
-    def on_signal(*_):
-        if stop:                 # asked twice: it is busy loading, and nothing of it moves
-            os._exit(1)
-        stop.append(True)
-
+    stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        signal.signal(number, stop)
 
     import rclpy
     from rclpy.parameter import Parameter
@@ -91,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             if node.NAME == 'lifecycle_manager':     # the one that nobody else brings up
                 node.trigger_configure()
                 node.trigger_activate()
-        while not stop:
+        while not stop.asked:
             executor.spin_once(timeout_sec=0.1)
     except ParameterError as error:
         print(f'{argv[0]}: {error}', file=sys.stderr)

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 from pathlib import Path
+import signal
 
 _SPAWN = multiprocessing.get_context('spawn')
 
@@ -67,6 +68,7 @@ class Sleeper:
 
 def _sleep(phase: str, options: dict, pipe):
     """Run one phase (entry point of the process)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for the parent, which ends us
     os.nice(10)
     import torch
     torch.set_num_threads(1)
