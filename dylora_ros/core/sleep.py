@@ -13,6 +13,9 @@ from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork
 
 RATE, PASSES = 3e-4, 4     # of a night: the shipped q knows most; see decision 005
+_CLOSENESS = 100.0, 300.0, 1000.0, 3000.0, 10000.0     # of the last layer to its old weights
+FORGOTTEN = 1.1       # times its error that a night may cost an older life
+_SETTLED = 4000       # rows that the last layer is fitted to, at most
 _CHECKS = 8           # of the validation loss in one training
 _MEAN = 0.05          # share of the newest weights in their running mean
 
@@ -60,6 +63,64 @@ def evaluate(network: QNetwork, data: Experience, index: np.ndarray,
     return wrong / max(count, 1), same / max(count, 1)
 
 
+@torch.no_grad()
+def settle(network: QNetwork, data: Experience, rng: np.random.Generator,
+           childhood: Experience | None = None):
+    """Fit q's last layer in closed form, close to its old weights.
+
+    Ridge regression (Hoerl and Kennard 1970) of what q still gets wrong, on its last hidden
+    layer: half a minute of life is enough for it. How close is chosen on the validation rows;
+    no change at all is one of the choices.
+
+    Args:
+        network: its ``next`` layer is changed in place.
+        data: what it learns from.
+        rng: picks the rows where there are many.
+        childhood: older rows whose error must not grow by more than ``FORGOTTEN``.
+
+    """
+    if not len(data.waking) or not len(data.validation):
+        return
+    data.refresh(network)
+    rows = data.waking
+    if len(rows) > _SETTLED:
+        rows = np.sort(rng.choice(rows, _SETTLED, replace=False))
+    hidden, wrong = _wrong(network, data, rows)
+    hidden_v, wrong_v = _wrong(network, data, data.validation[:_SETTLED])
+    gram, cross = hidden.T @ hidden, hidden.T @ wrong
+    known = None
+    if childhood is not None:
+        childhood.refresh(network)
+        known = _wrong(network, childhood, childhood.validation)
+    best, best_loss = None, wrong_v.square().sum()
+    for closeness in _CLOSENESS:
+        change = torch.linalg.solve(gram + closeness * torch.eye(len(gram)).double(), cross)
+        loss = _after(change, hidden_v, wrong_v)
+        if known and _after(change, *known) > FORGOTTEN * known[1].square().sum():
+            continue
+        if loss < best_loss:
+            best, best_loss = change, loss
+    if best is not None:
+        network.next.weight += best[:-1].T.float()
+        network.next.bias += best[-1].float()
+
+
+def _after(change: torch.Tensor, hidden: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
+    return (wrong - (hidden @ change) * (wrong != 0)).square().sum()
+
+
+def _wrong(network: QNetwork, data: Experience,
+           index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the last hidden layer with a one (n, d + 1) and errors, 0 where absent (n, w)."""
+    hidden, wrong = [], []
+    for part in np.array_split(index, max(1, len(index) // 256)):
+        heads = network(*data.batch(part))
+        target, present = data.target(part)
+        hidden.append(F.pad(heads.state, (0, 1), value=1.0))
+        wrong.append(torch.where(present, target - heads.q, 0.0))
+    return torch.cat(hidden).double(), torch.cat(wrong).double()
+
+
 def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
           progress: Callable[[float, float], None] = lambda share, left: None,
           clock: Callable[[], float] = time.monotonic, batch: int = 64, lr: float = 1e-3,
@@ -67,6 +128,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
           childhood: Experience | None = None) -> TrainReport:
     """Train q on the log for a budget of seconds.
 
+    First the last layer is fitted in closed form (:func:`settle`), then all weights by gradient.
     What is kept is a running mean of the weights (Polyak and Juditsky 1992), at the check where
     it did best on the validation rows; if that is nowhere, or if they are worse on the held-out
     rows, the old ones stay.
@@ -91,8 +153,10 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     rng = np.random.default_rng(seed)
     old = {k: v.clone() for k, v in network.state_dict().items()}
     before, unchanged = evaluate(network, data, data.held_out)
-    best, best_loss = old, evaluate(network, data, data.validation)[0]
-    mean = {k: v.clone() for k, v in old.items()}
+    settle(network, data, rng, childhood)
+    mean = {k: v.clone() for k, v in network.state_dict().items()}
+    best_loss = evaluate(network, data, data.validation)[0]
+    best = {k: v.clone() for k, v in mean.items()}
     spent = clock() - start
     checks = [(i + 1) / _CHECKS for i in range(_CHECKS)]
     parts = [(data, batch)]

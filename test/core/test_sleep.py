@@ -12,7 +12,7 @@ from dylora_ros.core.dreamer import Dreamer
 from dylora_ros.core.experience import DISCOUNT, DREAM_SHARE, Experience, MIN_ROWS
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import QNetwork
-from dylora_ros.core.sleep import evaluate, train
+from dylora_ros.core.sleep import evaluate, settle, train
 
 PERIOD = 40_000_000     # ns
 
@@ -182,6 +182,21 @@ def test_few_of_the_rows_drawn_are_dreams(small_schema):
     drawn = data.draw(np.random.default_rng(0), 4000)
     share = (rows['flags'][drawn] & FLAG_DREAM != 0).mean()
     assert share == pytest.approx(DREAM_SHARE, abs=0.03)
+
+
+def test_the_last_layer_settles_in_closed_form(small_schema, newborn):
+    data = Experience(rotating(small_schema), small_schema)
+    settle(newborn, data, np.random.default_rng(0))
+    wrong, same = evaluate(newborn, data, data.held_out)
+    assert wrong < 0.9 * same
+
+
+def test_what_validation_does_not_confirm_changes_no_layer(small_schema, newborn):
+    """The negative twin: in the validation rows nothing moves."""
+    still = Experience(rotating(small_schema), small_schema).validation
+    settle(newborn, Experience(rotating(small_schema, still=still), small_schema),
+           np.random.default_rng(0))
+    assert not newborn.next.weight.any()
 
 
 def test_training_repeats_by_seed(small_schema):
