@@ -172,7 +172,7 @@ def test_rehearsal_keeps_what_was_known(small_schema, newborn, rehearse):
     own = Experience(rotating(small_schema), small_schema)
     nrem(newborn, own, most_steps=60, childhood=old if rehearse else None)
     wrong, same = evaluate(newborn, old, old.held_out)
-    assert (wrong < 0.6 * same) == rehearse
+    assert (wrong < 0.7 * same) == rehearse
 
 
 def test_few_of_the_rows_drawn_are_dreams(small_schema):
