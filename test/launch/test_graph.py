@@ -81,9 +81,11 @@ class Witness:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.phase, self.speed, self.command, self.heard = '', 0.0, None, 0.0
+        self.phases = []
 
         def on_phase(m):
             self.phase = m.data
+            self.phases.append(m.data)
 
         def on_joints(m):
             self.speed = float(np.abs(m.velocity).max())
@@ -129,6 +131,7 @@ def test_murdered_nodes_stop_the_joints_are_reported_and_come_back(tmp_path):
         for victim in ('camera', 'global_context', 'simulator', 'lifecycle_manager'):
             witness.until(lambda: witness.phase == 'AWAKE' and witness.command is not None
                           and np.abs(witness.command).max() > 0, 90)
+            known = len(witness.phases)
             os.kill(process_of(agent, victim).pid, signal.SIGKILL)
             dead = time.monotonic()
             # no command but a zero one: it has stopped, or whoever sends is dead and the
@@ -141,7 +144,8 @@ def test_murdered_nodes_stop_the_joints_are_reported_and_come_back(tmp_path):
             assert witness.until(quiet, 3.0) <= 1.5
             if victim != 'simulator':
                 witness.until(lambda: witness.speed < 0.15, 3.0)
-            witness.until(lambda: witness.phase == 'SAFE', 10)
+            # a quick recovery may have left SAFE again before we ask
+            witness.until(lambda known=known: 'SAFE' in witness.phases[known:], 10)
         witness.until(lambda: witness.phase == 'AWAKE', 90)
         agent.send_signal(signal.SIGINT)
         figures, err = finish(agent, 60)
