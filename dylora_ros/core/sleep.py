@@ -151,12 +151,12 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     """
     start = clock()
     rng = np.random.default_rng(seed)
-    old = {k: v.clone() for k, v in network.state_dict().items()}
+    old = _copy(network.state_dict())
     before, unchanged = evaluate(network, data, data.held_out)
     settle(network, data, rng, childhood)
-    mean = {k: v.clone() for k, v in network.state_dict().items()}
+    mean = _copy(network.state_dict())
     best_loss = evaluate(network, data, data.validation)[0]
-    best = {k: v.clone() for k, v in mean.items()}
+    best = _copy(mean)
     spent = clock() - start
     checks = [(i + 1) / _CHECKS for i in range(_CHECKS)]
     parts = [(data, batch)]
@@ -175,12 +175,12 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
         if most_steps:
             share = max(share, steps / most_steps)
         if steps and share >= checks[0]:
-            trained = {k: v.clone() for k, v in network.state_dict().items()}
+            trained = _copy(network.state_dict())
             network.load_state_dict(mean)
             network.eval()
             loss, _ = evaluate(network, data, data.validation)
             if not loss >= best_loss:
-                best, best_loss = {k: v.clone() for k, v in mean.items()}, loss
+                best, best_loss = _copy(mean), loss
             network.load_state_dict(trained)
             network.train()
             data.refresh(network)
@@ -213,6 +213,10 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
         network.load_state_dict(old)
     progress(1.0, 0.0)
     return TrainReport(len(data.features), steps, before, after, unchanged, kept)
+
+
+def _copy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in weights.items()}
 
 
 def _optimizer(network: QNetwork, lr: float) -> torch.optim.Optimizer:

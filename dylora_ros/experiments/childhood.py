@@ -24,6 +24,7 @@ from dylora_ros.core.reward import Projector
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.pretrain_fit import fit, say
 from dylora_ros.experiments.pretrain_states import gather, states_of
+from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.vision import pixels
 from dylora_ros.sim.batch import Batch
@@ -162,16 +163,6 @@ def fit_projector(x: np.ndarray, others: np.ndarray, schema, truth: np.ndarray,
 
     fit([*projector.parameters(), bias, scale], loss, steps, 1e-3, 'projector')
     return projector.eval()
-
-
-def auc(score: np.ndarray, true: np.ndarray) -> float:
-    """Return the probability that a true moment scores above an untrue one."""
-    rank = np.argsort(np.argsort(score)) + 1
-    positive = true.sum()
-    negative = len(true) - positive
-    if positive * negative == 0:
-        return float('nan')
-    return float((rank[true > 0].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def prepare(folder: Path, sentences, others: np.ndarray | None = None,

@@ -32,6 +32,7 @@ from dylora_ros.experiments import childhood
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
+from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
@@ -109,7 +110,7 @@ class Days:
         told = {'day': day, 'cycles': len(life.success), 'cycle_cpu_ms': cost,
                 'success': float(np.mean(life.success)), 'reward': float(np.mean(life.rewards))}
         truth = np.array(life.success, float)
-        told['auc_of_reward'] = childhood.auc(np.array(life.rewards), truth)
+        told['auc_of_reward'] = auc(np.array(life.rewards), truth)
         if self.arm != 'untrained':
             told |= self._sleep(log, day)
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}

@@ -36,6 +36,7 @@ from dylora_ros.experiments.pretrain_fit import (
     FrameData,
 )
 from dylora_ros.experiments.progress import say
+from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
@@ -73,17 +74,8 @@ def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Pr
                  'The red ball is out of my view.'):
         if name in number:
             true = truth[cut:, number[name]].numpy()
-            say(f'held-out AUC of {name!r}: {_auc(score[:, number[name]], true):.3f}')
+            say(f'held-out AUC of {name!r}: {auc(score[:, number[name]], true):.3f}')
     return projector
-
-
-def _auc(score: np.ndarray, true: np.ndarray) -> float:
-    rank = np.argsort(np.argsort(score)) + 1
-    positive = true.sum()
-    negative = len(true) - positive
-    if positive * negative == 0:
-        return float('nan')
-    return float((rank[true > 0].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def recorded(options) -> dict[str, np.ndarray]:

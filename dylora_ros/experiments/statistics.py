@@ -40,3 +40,13 @@ def wilson(right: int, n: int) -> list[float]:
     z, p = 1.96, right / n
     mid, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
     return [round((mid - half) / (1 + z * z / n), 4), round((mid + half) / (1 + z * z / n), 4)]
+
+
+def auc(score: np.ndarray, true: np.ndarray) -> float:
+    """Return the probability that a true moment scores above an untrue one."""
+    rank = np.argsort(np.argsort(score)) + 1
+    positive = true.sum()
+    negative = len(true) - positive
+    if positive * negative == 0:
+        return float('nan')
+    return float((rank[true > 0].sum() - positive * (positive + 1) / 2) / (positive * negative))

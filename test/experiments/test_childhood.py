@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from dylora_ros.core.lowrank import inject
-from dylora_ros.experiments.childhood import align, auc, fit_projector, said
+from dylora_ros.experiments.childhood import align, fit_projector, said
 from dylora_ros.experiments.pretrain_states import states_of, whiten
+from dylora_ros.experiments.statistics import auc
 
 
 @pytest.fixture
