@@ -46,8 +46,8 @@ def record(senses: dict, world, seed: int) -> dict[str, np.ndarray]:
     world.reset(seed)
     data = babble(world, CYCLES, seed, witness)
     data['life'] = np.zeros(CYCLES, int)
-    seen, vision = see(senses['vision'], data['frames'], fit=False)
-    heard, audio = hear(senses['audio'], data, fit=False)
+    seen, vision = see(senses['vision'], data['frames'])
+    heard, audio = hear(senses['audio'], data)
     body = senses['body']
     body.adapter.set_state(None, gamma=0.0)
     signals = _tensor(data['signals'])
