@@ -16,6 +16,7 @@ from pathlib import Path
 import time
 
 import numpy as np
+from safetensors.torch import load_file
 import torch
 
 from dylora_ros.core.agent import Agent
@@ -24,11 +25,10 @@ from dylora_ros.core.dqn import ContinuousQ, Settings
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
-from dylora_ros.core.reward import StatementReward, Statements
+from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Sampler
 from dylora_ros.core.will import read_all, state_width, trajectory, Will
-from dylora_ros.experiments import childhood
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
@@ -59,9 +59,8 @@ class Days:
         self.arm, self.seed, self.options = arm, seed, options
         self.folder = work / f'{arm}-{seed}'
         self.folder.mkdir(parents=True, exist_ok=True)
-        weights = work / 'weights'
-        self.schema = registry.row_schema(2, weights)
-        self._weights, self._reward = weights, reward
+        self.schema = registry.row_schema(2, registry.SHIPPED)
+        self._reward = reward
         self.told = self.folder / 'days.json'
         self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
 
@@ -73,7 +72,7 @@ class Days:
         torch.manual_seed(1000 * self.seed + day)
         network = self._network()
         predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
-        body = registry.make('body', 2, self._weights)
+        body = registry.make('body', 2)
         shapes = self.schema.modalities
         senses = {'vision': Shared(*shapes['vision']), 'audio': Shared(*shapes['audio']),
                   'text': Shared(*shapes['text']), 'body': body}
@@ -93,7 +92,8 @@ class Days:
 
     def _network(self) -> QNetwork:
         path = self.folder / 'q.safetensors'
-        return QNetwork.load(path, self.schema) if path.exists() else QNetwork(self.schema).eval()
+        return QNetwork.load(path if path.exists() else registry.SHIPPED / 'q.safetensors',
+                             self.schema)
 
     def _stated(self, row, world) -> float:
         mask = (int(row['mask']) >> np.arange(len(self.schema.modalities))) & 1
@@ -124,7 +124,7 @@ class Days:
         torch.manual_seed(1000 * self.seed + day)
         # a number of steps, not of seconds: what is learned does not depend on the machine
         report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
-                       most_steps=self.options.q_steps * (3 if day == 0 else 1))
+                       most_steps=self.options.q_steps)
         network.save(self.folder / 'q.safetensors')
         past = trajectory(rows, read_all(network, data, self.arm != 'no_gc'), self.schema)
         path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
@@ -142,7 +142,6 @@ def summary(work: Path, options) -> dict:
     result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
                         settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
                         updates=options.updates, seeds=options.seeds)
-    result['childhood_auc'] = json.loads((work / 'weights' / 'childhood.json').read_text())
     gaze: dict[str, dict] = {}
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
@@ -179,12 +178,13 @@ def main(arguments: list[str] | None = None):
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     from dylora_ros.modalities.text import SentenceEncoder
-    sentences, weights = SentenceEncoder(), options.work / 'weights'
-    say(f'held-out AUC of sentences: {childhood.prepare(weights, sentences)}')
-    vision, audio = (registry.make(n, weights=weights) for n in ('vision', 'audio'))
-    schema = registry.row_schema(2, weights)
+    sentences = SentenceEncoder()
+    vision, audio = (registry.make(n) for n in ('vision', 'audio'))
+    schema = registry.row_schema(2, registry.SHIPPED)
     read = Statements.load(options.statements or share_file('config/statements.yaml'))
-    reward = StatementReward(childhood.load_projector(weights, schema),
+    projector = Projector(schema.width, len(schema.modalities))
+    projector.load_state_dict(load_file(str(registry.SHIPPED / 'projector.safetensors')))
+    reward = StatementReward(projector,
                              [sentences.embed(list(g)) for g in read.good],
                              [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
     everybody = [Days(arm, seed, options.work, reward, options)
