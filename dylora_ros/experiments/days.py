@@ -130,7 +130,7 @@ class Days:
         path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
                                                         self.schema.actions)
         dqn = ContinuousQ.load(path, sizes) if path.exists() else ContinuousQ(*sizes, SETTINGS)
-        dqn.normalise(past.states[:len(past)])
+        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
         sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
         learned = dqn.learn(past, sampler, self.options.updates)
         dqn.save(path)
