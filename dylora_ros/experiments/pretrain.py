@@ -6,8 +6,8 @@
 3. q on the LR states of the babble.
 4. Decoders, and B of vision and hearing, to predict the next input under q's predictions;
    vision also of its own predictions, several frames ahead.
-5. A life with everything in the loop, in several worlds; q is fitted on its log, the projector
-   on that and the babble. Other worlds judge the projector.
+5. A babbled life with everything in the loop, in several worlds; q is fitted on its log, the
+   projector on that and the babble. Other worlds judge the projector.
 6. The coupling of the senses, on lives of its own.
 
 Resumable: every step leaves files in the work folder and is skipped when they are there. The
@@ -31,6 +31,7 @@ from dylora_ros.core.sleep import train
 from dylora_ros.experiments import pretrain_states as states
 from dylora_ros.experiments.babble import (
     babble_in_worlds,
+    Babbler,
     log_states,
     PERIOD,
     States,
@@ -165,6 +166,21 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
         senses[name].load(path)
 
 
+class Babbling:
+    """A body that babbles whatever q wants, so that q learns to look around as the babble does."""
+
+    def __init__(self, body, world, seed: int):
+        self._body, self._world = body, world
+        self._babbler = Babbler(len(world.names), seed)
+
+    def __getattr__(self, name: str):
+        return getattr(self._body, name)
+
+    def act(self, q: np.ndarray) -> np.ndarray:
+        """Return the babbled command."""
+        return self._babbler(self._world.joints().position)
+
+
 def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[str]], dict]:
     """Step 5: the rows of a life in several worlds, their captions, the last world's errors.
 
@@ -183,7 +199,8 @@ def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[s
             seed = 1000 * options.seed + 900 + n
             torch.manual_seed(seed)
             world = make_world('gaze', seed)
-            agent = agent_on(log, senses, network, world, EXPLORATION, seed)
+            agent = agent_on(log, {**senses, 'body': Babbling(senses['body'], world, seed)},
+                             network, world, 0.0, seed)
             born = int(n * (each * PERIOD + 10) * 1e9)
             errors = live(agent, world, each, captions, say, born)
             world.close()
