@@ -15,7 +15,7 @@ from dylora_ros.experiments.pretrain_fit import fit
 from dylora_ros.experiments.pretrain_states import whiten
 from dylora_ros.experiments.statistics import auc, spearman
 
-RIDGE = 300.0
+RIDGE = 3000.0        # less, and a blurred (dreamt) frame gives states far from all that was seen
 NOISE = 0.3           # on the states, in their standard deviations
 # a caption, and other ways to say it; what a person writes into the statements is neither
 PARAPHRASES = {
