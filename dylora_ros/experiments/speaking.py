@@ -1,0 +1,131 @@
+"""Teach a frozen language model to speak of the inner state: pairs of a moment and a caption.
+
+What is true of a moment is said in many ways, and the model learns to say it: maximum likelihood
+of the words under the bias of the moment's LR states. Its odds of two sentences are then the odds
+that the first and not the second is true; these order moments, as a reward must.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+import torch
+from torch import nn
+
+from dylora_ros.core.speaker import Sentences, Speaker
+from dylora_ros.experiments.progress import Left
+from dylora_ros.experiments.teaching import NOISE, paraphrased
+
+BATCH, RATE, EVERY = 48, 3e-3, 25          # pairs a step, of Adam, steps between checkpoints
+SPREAD = 0.6          # what a sentence's rarity counts for when it is drawn
+
+
+class Lesson:
+    """Pairs of a moment and a way to say one thing that is true of it.
+
+    Args:
+        state: (n, w + m) moments.
+        vocabulary: the captions there are.
+        truth: (n, c) which were true when.
+        width: w; presence gets no noise.
+    """
+
+    def __init__(self, state: np.ndarray, vocabulary: list[str], truth: np.ndarray, width: int):
+        self.state = torch.from_numpy(np.ascontiguousarray(state, np.float32))
+        self._noise = torch.zeros(state.shape[1])
+        self._noise[:width] = NOISE
+        self._when = [np.flatnonzero(column) for column in truth.T]
+        weight = np.array([len(when) for when in self._when]) ** (1 - SPREAD)
+        self._weight = weight / weight.sum()
+        self.ways: list[str] = []                 # every way to say every caption
+        self._of: list[np.ndarray] = []           # caption -> its ways
+        for caption in vocabulary:
+            said, _ = paraphrased([caption], np.zeros((1, 1)))
+            self._of.append(len(self.ways) + np.arange(len(said)))
+            self.ways += said
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return moments (size, w + m) and the number of the way to say what is true of each."""
+        captions = rng.choice(len(self._of), size, p=self._weight)
+        moments = [rng.choice(self._when[c]) for c in captions]
+        # the caption itself as often as all other ways together
+        ways = [self._of[c][0] if rng.random() < 0.5 else rng.choice(self._of[c])
+                for c in captions]
+        state = self.state[moments]
+        noise = torch.from_numpy(rng.standard_normal(state.shape, np.float32))
+        return state + self._noise * noise, torch.from_numpy(np.array(ways))
+
+
+def tokens(tokenizer, sentences: list[str]) -> list[list[int]]:
+    """Return the tokens of each sentence behind the mark of a beginning."""
+    begin = tokenizer.bos_token_id
+    if begin is None:
+        begin = tokenizer.eos_token_id
+    return [[begin, *row] for row in tokenizer(sentences, add_special_tokens=False)['input_ids']]
+
+
+def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int, work: Path,
+        say: Callable[[str], None]):
+    """Train the speaker's small weights; goes on from the checkpoint in ``work``.
+
+    Every step draws by its own seed, so that a resumed training is the same training.
+    """
+    values = list(speaker.parameters())
+    for p in values:
+        p.requires_grad_(True)
+    optimizer = torch.optim.Adam(values, RATE)
+    path, start = work / 'speaker.part.safetensors', 0
+    if path.exists():
+        start = _resume(path, values, optimizer)
+        say(f'goes on from step {start}')
+    left, shown = Left(steps - start), []
+    for step in range(start, steps):
+        rng = np.random.default_rng([seed, step])
+        state, way = lesson.draw(rng, BATCH)
+        part = said.take(way)
+        optimizer.param_groups[0]['lr'] = RATE * _shape(step, steps)
+        with torch.autocast('cpu', torch.bfloat16):
+            likely = speaker.token_likelihood(state, part)
+        loss = -likely.sum() / (part.length - 1).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(values, 1.0)
+        optimizer.step()
+        shown.append(loss.item())
+        if (step + 1) % EVERY == 0 or step + 1 == steps:
+            _keep(path, values, optimizer, step + 1)
+            say(f'speaker {step + 1}/{steps}, {-np.mean(shown):.4f} nats a word, '
+                f'{left.after(step + 1 - start)}')
+            shown = []
+    for p in values:
+        p.requires_grad_(False)
+
+
+def _shape(step: int, steps: int) -> float:
+    """Return the share of the rate: a short rise, then a cosine to nothing."""
+    return min(1.0, (step + 1) / 20) * 0.5 * (1 + np.cos(np.pi * step / steps))
+
+
+def _keep(path: Path, values: list, optimizer, step: int):
+    tensors = {'step': torch.tensor(step)}
+    for i, p in enumerate(values):
+        moments = optimizer.state[p]
+        tensors |= {f'{i}.value': p.detach(), f'{i}.mean': moments['exp_avg'],
+                    f'{i}.square': moments['exp_avg_sq']}
+    part = path.with_suffix('.writing')
+    save_file({k: v.contiguous() for k, v in tensors.items()}, str(part))
+    part.replace(path)
+
+
+def _resume(path: Path, values: list, optimizer) -> int:
+    with safe_open(str(path), 'pt') as file:
+        step = int(file.get_tensor('step'))
+        for i, p in enumerate(values):
+            with torch.no_grad():
+                p.copy_(file.get_tensor(f'{i}.value'))
+            optimizer.state[p] = {'step': torch.tensor(float(step)),
+                                  'exp_avg': file.get_tensor(f'{i}.mean'),
+                                  'exp_avg_sq': file.get_tensor(f'{i}.square')}
+    return step
