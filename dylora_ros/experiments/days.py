@@ -39,7 +39,7 @@ from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'deaf', 'no_gc', 'true_reward')
-SETTINGS = Settings(width=192, actor_width=128, batch=256, discount=0.97, n_step=3)
+SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3)
 NOISE = 0.7                    # of the babble, as the predictor node explores
 MOST_ROWS = 200_000
 
@@ -96,8 +96,7 @@ class Days:
                              self.schema)
 
     def _stated(self, row, world) -> float:
-        mask = (int(row['mask']) >> np.arange(len(self.schema.modalities))) & 1
-        return self._reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
+        return judge(self._reward, row, self.schema)
 
     @staticmethod
     def _true(row, world) -> float:
@@ -130,11 +129,28 @@ class Days:
         path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
                                                         self.schema.actions)
         dqn = ContinuousQ.load(path, sizes) if path.exists() else ContinuousQ(*sizes, SETTINGS)
-        dqn.normalise(past.states[:len(past)])
+        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
         sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
         learned = dqn.learn(past, sampler, self.options.updates)
         dqn.save(path)
         return {'q': report.as_dict(), 'dqn': learned.as_dict()}
+
+
+def stated(statements: Path) -> StatementReward:
+    """Return the reward of a file of statements, by the shipped projector, without curiosity."""
+    from dylora_ros.modalities.text import SentenceEncoder
+    sentences, read = SentenceEncoder(), Statements.load(statements)
+    schema = registry.row_schema(2, registry.SHIPPED)
+    projector = Projector(schema.width, len(schema.modalities))
+    projector.load_state_dict(load_file(str(registry.SHIPPED / 'projector.safetensors')))
+    return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
+                           [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+
+
+def judge(reward: StatementReward, row: np.ndarray, schema) -> float:
+    """Return the reward of a row's state."""
+    mask = (int(row['mask']) >> np.arange(len(schema.modalities))) & 1
+    return reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
 
 
 def summary(work: Path, options) -> dict:
@@ -177,16 +193,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--statements', type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    from dylora_ros.modalities.text import SentenceEncoder
-    sentences = SentenceEncoder()
     vision, audio = (registry.make(n) for n in ('vision', 'audio'))
-    schema = registry.row_schema(2, registry.SHIPPED)
-    read = Statements.load(options.statements or share_file('config/statements.yaml'))
-    projector = Projector(schema.width, len(schema.modalities))
-    projector.load_state_dict(load_file(str(registry.SHIPPED / 'projector.safetensors')))
-    reward = StatementReward(projector,
-                             [sentences.embed(list(g)) for g in read.good],
-                             [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+    reward = stated(options.statements or share_file('config/statements.yaml'))
     everybody = [Days(arm, seed, options.work, reward, options)
                  for seed in options.seeds for arm in options.arms]
     while True:

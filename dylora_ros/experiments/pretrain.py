@@ -6,8 +6,8 @@
 3. q on the LR states of the babble.
 4. Decoders, and B of vision and hearing, to predict the next input under q's predictions;
    vision also of its own predictions, several frames ahead.
-5. A life with everything in the loop, in several worlds; q and the projector are fitted on its
-   log. Other worlds judge the projector.
+5. A life with everything in the loop, in several worlds; q is fitted on its log, the projector
+   on that and the babble. Other worlds judge the projector.
 6. The coupling of the senses, on lives of its own.
 
 Resumable: every step leaves files in the work folder and is skipped when they are there. The
@@ -209,10 +209,15 @@ def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]
     network.save(options.out / 'q.safetensors')
     rehearsal.save(options.out / rehearsal.FILE, rows[:cut], schema)
     sentences = senses['text'].sentences
-    vocabulary, truth = paraphrased(*said(captions[:cut]))
+    # of the life alone too little can be learned: things are rarely in the view of a newborn
+    with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
+        babbled = log.rows(0, log.committed)
+    heard = [json.loads(c) for c in recorded(options)['captions']]
     state = states_in(rows, schema)
-    projector = fit_projector(state[:cut], schema, truth, sentences.embed(vocabulary),
-                              PROJECTOR_STEPS, options.seed + 2)
+    vocabulary, truth = paraphrased(*said(captions[:cut] + heard))
+    projector = fit_projector(np.concatenate([state[:cut], states_in(babbled, schema)]), schema,
+                              truth, sentences.embed(vocabulary), PROJECTOR_STEPS,
+                              options.seed + 2)
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
     judged = {thing: judge_projector(projector, state[cut:], captions[cut:], sentences, thing)
               for thing in ('red ball', 'green cube', 'blue cylinder')}

@@ -16,19 +16,23 @@ from dylora_ros.experiments.pretrain_states import whiten
 from dylora_ros.experiments.statistics import auc, spearman
 
 RIDGE = 300.0
-NOISE = 0.1           # on the states, in their standard deviations
+NOISE = 0.3           # on the states, in their standard deviations
 # a caption, and other ways to say it; what a person writes into the statements is neither
 PARAPHRASES = {
     r'The (.+) is in the middle of my view\.': (
         'The {} is in the centre of my sight.', 'The {} is right before my eyes.',
         'I have the {} in the middle of the picture.', 'I am facing the {}.',
-        'My eyes rest on the {}.'),
+        'My eyes rest on the {}.', 'The {} is directly in front of me.', 'I am watching the {}.',
+        'The {} is centred in what I see.', 'My gaze is fixed on the {}.',
+        'I look at the {} and it is where I look.'),
     r'The (.+) is out of my view\.': (
         'The {} is nowhere in my sight.', 'I do not see the {}.', 'The {} is not in the picture.',
-        'There is no {} before my eyes.', 'I have lost sight of the {}.'),
+        'There is no {} before my eyes.', 'I have lost sight of the {}.',
+        'The {} cannot be seen from here.', 'The {} is outside of what I see.',
+        'I have no view of the {}.', 'I look elsewhere and miss the {}.'),
     r'The (.+) is on the (left|right) side of my view\.': (
         'I see the {0} on my {1}.', 'The {0} is to the {1} of where I look.',
-        'The {0} is near the {1} edge of the picture.'),
+        'The {0} is near the {1} edge of the picture.', 'The {0} is off to the {1}.'),
     r'The (.+) is at the (top|bottom) of my view\.': (
         'I see the {0} at the {1}.', 'The {0} is near the {1} edge of the picture.'),
     r'I hear the (.+) (from the left|from the right|in front of me)\.': (
