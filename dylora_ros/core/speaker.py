@@ -80,6 +80,8 @@ class Speaker:
 
     Attributes:
         words: (k,) tokens that likelihoods are normalised over, beside a sentence's own.
+        topics: of each thing that it was taught to tell, the sentences of which one is true, and
+            the logarithm of how much rarer each was in training than in life.
 
     Raises:
         ValueError: the model has no such parts, or not as many blocks.
@@ -103,6 +105,7 @@ class Speaker:
                                        name=name)
         self.bias = Bias(schema.width + len(schema.modalities), len(self.adapter.layers), rank)
         self.words = torch.zeros(0, dtype=torch.long)
+        self.topics: list[dict[str, float]] = []
 
     def parameters(self):
         """Yield all that training may change."""
@@ -240,7 +243,8 @@ class Speaker:
         tensors = {**{f'adapter.{k}': v for k, v in self.adapter.state_dict().items()},
                    **{f'bias.{k}': v for k, v in self.bias.state_dict().items()}}
         tensors = {k: v.detach().half().contiguous() for k, v in tensors.items()}
-        save_file({**tensors, 'words': self.words.int()}, str(part), metadata=self._meta())
+        save_file({**tensors, 'words': self.words.int()}, str(part),
+                  metadata={**self._meta(), 'topics': json.dumps(self.topics)})
         part.replace(path)
 
     def load(self, path: str | Path):
@@ -263,12 +267,12 @@ class Speaker:
                                       f'{value}; make it anew with python -m dylora_ros '
                                       'reward train')
             tensors = {k: file.get_tensor(k).float() for k in file.keys() if k != 'words'}
-            words = file.get_tensor('words').long()
+            self.words = file.get_tensor('words').long()
+            self.topics = json.loads(found['topics'])
         self.adapter.load_state_dict({k.removeprefix('adapter.'): v for k, v in tensors.items()
                                       if k.startswith('adapter.')})
         self.bias.load_state_dict({k.removeprefix('bias.'): v for k, v in tensors.items()
                                    if k.startswith('bias.')})
-        self.words = words
 
     def _meta(self) -> dict[str, str]:
         return {'format': FORMAT, 'model': self.name,

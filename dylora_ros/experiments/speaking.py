@@ -18,7 +18,8 @@ from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
 from dylora_ros.experiments.teaching import NOISE, paraphrased
 
-BATCH, RATE, EVERY = 48, 3e-3, 25          # pairs a step, of Adam, steps between checkpoints
+STEPS, BATCH, RATE = 300, 48, 3e-3
+EVERY = 25            # steps between checkpoints
 SPREAD = 0.6          # what a sentence's rarity counts for when it is drawn
 
 
@@ -30,6 +31,11 @@ class Lesson:
         vocabulary: the captions there are.
         truth: (n, c) which were true when.
         width: w; presence gets no noise.
+
+    Attributes:
+        ways: every way to say every caption.
+        rarity: of each caption, the logarithm of how much rarer it is drawn than it is true, but
+            for a constant.
     """
 
     def __init__(self, state: np.ndarray, vocabulary: list[str], truth: np.ndarray, width: int):
@@ -37,9 +43,11 @@ class Lesson:
         self._noise = torch.zeros(state.shape[1])
         self._noise[:width] = NOISE
         self._when = [np.flatnonzero(column) for column in truth.T]
-        weight = np.array([len(when) for when in self._when]) ** (1 - SPREAD)
+        often = np.array([len(when) for when in self._when])
+        weight = often ** (1 - SPREAD)
         self._weight = weight / weight.sum()
-        self.ways: list[str] = []                 # every way to say every caption
+        self.rarity = dict(zip(vocabulary, SPREAD * np.log(often / len(state)), strict=True))
+        self.ways: list[str] = []
         self._of: list[np.ndarray] = []           # caption -> its ways
         for caption in vocabulary:
             said, _ = paraphrased([caption], np.zeros((1, 1)))
@@ -56,6 +64,19 @@ class Lesson:
         state = self.state[moments]
         noise = torch.from_numpy(rng.standard_normal(state.shape, np.float32))
         return state + self._noise * noise, torch.from_numpy(np.array(ways))
+
+
+def topics(captions: list[list[str]], rarity: dict[str, float]) -> list[dict[str, float]]:
+    """Return which sentences exclude each other: those told at the same place of the captions.
+
+    Args:
+        captions: of each moment, in a world's fixed order.
+        rarity: of each sentence, how much rarer it is drawn than it is true (logarithm).
+
+    """
+    places = min(map(len, captions))
+    return [{s: round(float(rarity[s]), 4) for s in sorted({c[i] for c in captions})}
+            for i in range(places)]
 
 
 def tokens(tokenizer, sentences: list[str]) -> list[list[int]]:
@@ -96,7 +117,7 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
         shown.append(loss.item())
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             _keep(path, values, optimizer, step + 1)
-            say(f'speaker {step + 1}/{steps}, {-np.mean(shown):.4f} nats a word, '
+            say(f'speaker {step + 1}/{steps}, {np.mean(shown):.3f} nats a word, '
                 f'{left.after(step + 1 - start)}')
             shown = []
     for p in values:
