@@ -24,7 +24,7 @@ from dylora_ros.core.reward import Projector, StatementError, StatementReward, S
 from dylora_ros.core.speaker import Speaker
 from dylora_ros.experiments import agreement, explaining, speaking
 from dylora_ros.experiments.progress import say
-from dylora_ros.experiments.shown import record, recorded
+from dylora_ros.experiments.shown import pretrained, record, recorded
 from dylora_ros.experiments.teaching import said, states
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.language import load_language_model, SOURCE
@@ -45,9 +45,14 @@ def train(options) -> int:
                options.seed, say)
     rows, captions, world, schema = recorded(life)
     _same(schema, options.weights, life)
-    cut = _first_judge(world, options.judges)
-    say(f'{cut} moments of {world[cut - 1] + 1} worlds to learn from, {len(rows) - cut} of '
-        f'{options.judges} others to judge')
+    cut = _first_judge(world, options.judges, options.pretrain is not None)
+    worlds = int(world[-1]) + 1 - options.judges
+    if options.pretrain is not None:
+        older, told = pretrained(options.pretrain, schema)
+        rows, captions = np.concatenate([older, rows]), told + captions
+        cut += len(older)
+    say(f'{cut} moments to learn from ({worlds} worlds of {life}), {len(rows) - cut} of '
+        f'{options.judges} other worlds to judge')
     vocabulary, truth = said(captions[:cut])
     state = states(rows, schema)
     tokenizer, model = load_language_model(options.model)
@@ -65,7 +70,7 @@ def train(options) -> int:
     speaker.load(out)                    # what is judged is what was written: half precision
     say(f'wrote {out}, {out.stat().st_size / 2**20:.2f} MiB')
     told = _judged(speaker, tokenizer, options, state[cut:], captions[cut:])
-    told['worlds'] = {'learned': int(world[cut - 1] + 1), 'judges': options.judges}
+    told['learned'] = {'moments': cut, 'worlds': worlds, 'pretrain': options.pretrain is not None}
     told['processor_seconds'] = round(time.process_time() - start)
     write(out.with_suffix('.json'), {**provenance(
         'python -m dylora_ros reward train', seed=options.seed, steps=options.steps,
@@ -79,7 +84,7 @@ def check(options) -> int:
     rows, captions, world, schema = recorded(options.life)
     _same(schema, options.weights, options.life)
     speaker, tokenizer = _speaker(schema, options)
-    cut = _first_judge(world, options.judges)
+    cut = _first_judge(world, options.judges, True)
     print(json.dumps(_judged(speaker, tokenizer, options, states(rows[cut:], schema),
                              captions[cut:])))
     return 0
@@ -184,17 +189,17 @@ def _speaker(schema, options) -> tuple[Speaker, object]:
     return speaker, tokenizer
 
 
-def _first_judge(world: np.ndarray, judges: int) -> int:
+def _first_judge(world: np.ndarray, judges: int, all_may: bool = False) -> int:
     """Return the first row of the last ``judges`` worlds.
 
     Raises:
-        ValueError: not so many worlds, or none left to learn from.
+        ValueError: not so many worlds, or none left (where not ``all_may`` judge).
 
     """
     count = int(world[-1]) + 1
-    if not 0 < judges < count:
+    if not 0 < judges < count + all_may:
         raise ValueError(f'{judges} of {count} worlds cannot judge; at least one must, and one '
-                         'be left')
+                         'be left to learn from')
     return int(np.searchsorted(world, count - judges))
 
 
@@ -236,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
                          help='folder of life and checkpoints; goes on where it was stopped')
     command.add_argument('--life', type=Path,
                          help='folder of a told life to learn from, instead of a new one')
+    command.add_argument('--pretrain', type=Path,
+                         help='work folder of "pretrain": its told babble and life also teach')
     command.add_argument('--worlds', type=int, default=8, help='to live and learn in')
     command.add_argument('--cycles', type=int, default=1500, help='in each world')
     command.add_argument('--steps', type=int, default=speaking.STEPS)

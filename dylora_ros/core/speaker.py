@@ -23,7 +23,7 @@ from dylora_ros.core.lowrank import Adapter, inject, SchemaError
 from dylora_ros.core.rows import RowSchema
 
 FORMAT = 'dylora-speaker-1'
-BLOCKS, RANK, HIDDEN = 6, 8, 96
+BLOCKS, RANK, HIDDEN = 4, 8, 96
 SITES = r'(self_attn\.v_proj|mlp\.gate_proj|mlp\.up_proj|mlp\.down_proj)$'
 _BLOCK = 64           # sentences whose logits over the whole vocabulary are in memory at once
 
@@ -35,6 +35,8 @@ class Bias(nn.Module):
         super().__init__()
         self.inside = nn.Linear(width, HIDDEN)
         self.out = nn.Linear(HIDDEN, sites * rank)
+        with torch.no_grad():       # q begins as large as A x, or B would learn from that alone
+            self.out.weight.mul_(4)
         self._shape = sites, rank
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:

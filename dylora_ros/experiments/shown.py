@@ -116,3 +116,27 @@ def recorded(folder: Path) -> tuple[np.ndarray, list[list[str]], np.ndarray, obj
         raise ContextError(f'{folder} has {len(rows)} rows and captions of {len(captions)}')
     pause = np.diff(rows['stamp'], prepend=rows['stamp'][:1]) > 0.5 * PAUSE * 1e9
     return rows, captions, np.cumsum(pause), schema
+
+
+def pretrained(folder: Path, schema) -> tuple[np.ndarray, list[list[str]]]:
+    """Return rows and captions of a work folder of ``pretrain``: its babble and its life.
+
+    A of the senses is the same in both (B is still zero in the babble), so that their states are
+    comparable.
+
+    Raises:
+        ContextError: not such a folder, or its life was lived with other senses.
+
+    """
+    lived, captions, _, found = recorded(folder)
+    babble, told = folder / 'first' / 'babble.gc', folder / 'babble.npz'
+    if found != schema:
+        raise ContextError(f'{folder} was lived with senses {found.adapters}, expected '
+                           f'{schema.adapters}')
+    if not babble.exists() or not told.exists():
+        raise ContextError(f'{folder} is no work folder of "python -m dylora_ros pretrain": '
+                           f'{babble} or {told} is missing')
+    with GlobalContext.read(babble) as log, np.load(told) as data:
+        rows = log.rows(0, log.committed)
+        captions = [json.loads(c) for c in data['captions']] + captions
+    return np.concatenate([rows, lived]), captions

@@ -18,7 +18,8 @@ from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
 from dylora_ros.experiments.teaching import NOISE, paraphrased
 
-STEPS, BATCH, RATE = 300, 48, 3e-3
+STEPS, BATCH = 500, 32
+RATE, BIAS_RATE = 3e-3, 1e-2                # of Adam: A and B, the map of the state to q
 EVERY = 25            # steps between checkpoints
 SPREAD = 0.6          # what a sentence's rarity counts for when it is drawn
 
@@ -96,7 +97,9 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
     values = list(speaker.parameters())
     for p in values:
         p.requires_grad_(True)
-    optimizer = torch.optim.Adam(values, RATE)
+    rates = RATE, BIAS_RATE
+    optimizer = torch.optim.Adam([{'params': list(speaker.adapter.parameters())},
+                                  {'params': list(speaker.bias.parameters())}])
     path, start = work / 'speaker.part.safetensors', 0
     if path.exists():
         start = _resume(path, values, optimizer)
@@ -106,7 +109,8 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
         rng = np.random.default_rng([seed, step])
         state, way = lesson.draw(rng, BATCH)
         part = said.take(way)
-        optimizer.param_groups[0]['lr'] = RATE * _shape(step, steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group['lr'] = rate * _shape(step, steps)
         with torch.autocast('cpu', torch.bfloat16):
             likely = speaker.token_likelihood(state, part)
         loss = -likely.sum() / (part.length - 1).sum()

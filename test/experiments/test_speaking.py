@@ -18,7 +18,7 @@ from dylora_ros.modalities import registry
 
 transformers = pytest.importorskip('transformers')
 
-CAPTIONS = ['The ball is in the middle of my view.', 'The ball is out of my view.']
+CAPTIONS = ['I am warm now.', 'I am cold now.']
 
 
 class Tokenizer:
@@ -48,7 +48,7 @@ def newborn(schema):
     torch.manual_seed(0)
     return Speaker(transformers.LlamaForCausalLM(transformers.LlamaConfig(
         vocab_size=80, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=48, initializer_range=0.2)), schema, 'tiny', blocks=1, rank=4)
+        intermediate_size=48, initializer_range=0.2)), schema, 'tiny', blocks=2, rank=4)
 
 
 def taught(schema, work, steps, stop=None):
@@ -86,7 +86,7 @@ def test_taught_likelihood_orders_unseen_moments(small_schema, tmp_path):
     assert 'left' in told[-1]
     speaker.topics = speaking.topics(captions, dict.fromkeys(CAPTIONS, 0.0))
     found = explaining.naming(speaker, tokenizer, state[300:], captions[300:], 100, 0)
-    assert found['right'] > 0.85 > found['chance']
+    assert found['right'] > 0.75 > found['chance']
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(small_schema, tmp_path):
