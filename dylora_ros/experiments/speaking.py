@@ -6,6 +6,7 @@ that the first and not the second is true; these order moments, as a reward must
 """
 
 from collections.abc import Callable
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 import torch
 from torch import nn
 
+from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
 from dylora_ros.experiments.teaching import NOISE, paraphrased
@@ -93,6 +95,10 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
     """Train the speaker's small weights; goes on from the checkpoint in ``work``.
 
     Every step draws by its own seed, so that a resumed training is the same training.
+
+    Raises:
+        SchemaError: the checkpoint is of another training.
+
     """
     values = list(speaker.parameters())
     for p in values:
@@ -101,8 +107,9 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
     optimizer = torch.optim.Adam([{'params': list(speaker.adapter.parameters())},
                                   {'params': list(speaker.bias.parameters())}])
     path, start = work / 'speaker.part.safetensors', 0
+    of = json.dumps([speaker.name, speaker.schema.to_json(), steps, seed, len(lesson.state)])
     if path.exists():
-        start = _resume(path, values, optimizer)
+        start = _resume(path, values, optimizer, of)
         say(f'goes on from step {start}')
     left, shown = Left(steps - start), []
     for step in range(start, steps):
@@ -120,7 +127,7 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
         optimizer.step()
         shown.append(loss.item())
         if (step + 1) % EVERY == 0 or step + 1 == steps:
-            _keep(path, values, optimizer, step + 1)
+            _keep(path, values, optimizer, step + 1, of)
             say(f'speaker {step + 1}/{steps}, {np.mean(shown):.3f} nats a word, '
                 f'{left.after(step + 1 - start)}')
             shown = []
@@ -133,19 +140,22 @@ def _shape(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 20) * 0.5 * (1 + np.cos(np.pi * step / steps))
 
 
-def _keep(path: Path, values: list, optimizer, step: int):
+def _keep(path: Path, values: list, optimizer, step: int, of: str):
     tensors = {'step': torch.tensor(step)}
     for i, p in enumerate(values):
         moments = optimizer.state[p]
         tensors |= {f'{i}.value': p.detach(), f'{i}.mean': moments['exp_avg'],
                     f'{i}.square': moments['exp_avg_sq']}
     part = path.with_suffix('.writing')
-    save_file({k: v.contiguous() for k, v in tensors.items()}, str(part))
+    save_file({k: v.contiguous() for k, v in tensors.items()}, str(part), metadata={'of': of})
     part.replace(path)
 
 
-def _resume(path: Path, values: list, optimizer) -> int:
+def _resume(path: Path, values: list, optimizer, of: str) -> int:
     with safe_open(str(path), 'pt') as file:
+        if file.metadata().get('of') != of:
+            raise SchemaError(f'{path} is the checkpoint of another training (model, senses, '
+                              'steps, seed or life differ); remove it, or choose another --work')
         step = int(file.get_tensor('step'))
         for i, p in enumerate(values):
             with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from dylora_ros import reward_tool
 from dylora_ros.core.context import ContextError, GlobalContext
 from dylora_ros.core.decoder import DecoderReward
+from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.speaker import Speaker
 from dylora_ros.experiments import agreement, explaining, speaking
 from dylora_ros.experiments.shown import PAUSE, recorded
@@ -58,7 +59,7 @@ def taught(schema, work, steps, stop=None):
     speaker.topics = speaking.topics(captions, lesson.rarity)
     ways = speaker.read(speaking.tokens(tokenizer, lesson.ways))
     speaker.learn_words(ways)
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     if stop is not None:
         class Stop(Exception):
             pass
@@ -95,6 +96,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(small_schema, tmp_path):
     assert told[0] == 'goes on from step 25'
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_checkpoint_of_another_training_is_refused(small_schema, tmp_path):
+    taught(small_schema, tmp_path / 'a', 2)
+    with pytest.raises(SchemaError, match='another training'):
+        taught(small_schema, tmp_path / 'a', 3)
 
 
 def test_rare_sentences_are_drawn_more_often_than_they_are_true():
