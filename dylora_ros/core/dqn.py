@@ -217,6 +217,17 @@ class ContinuousQ(nn.Module):
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
+    def decide(self, state: np.ndarray, explore: bool = True) -> tuple[np.ndarray, float]:
+        """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once."""
+        read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
+        mean, log_std = self.actor(read)
+        best = torch.tanh(mean)
+        value = float(self.critics(read, best).amin()) * float(self.unit)
+        if explore:
+            best = torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
+        return best[0].numpy(), value * (1 - self.settings.discount)
+
+    @torch.inference_mode()
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return the happiness of states (b, d): the mean reward a row expected from there, (b,).
 
@@ -226,6 +237,31 @@ class ContinuousQ(nn.Module):
         read = self._read(torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32))))
         values = self.critics(read, torch.tanh(self.actor(read)[0]))
         return (values.amin(0) * self.unit * (1 - self.settings.discount)).numpy()
+
+    @torch.no_grad()
+    def expect(self, reward: float):
+        """Let a newborn expect this reward at every row for ever, whatever it does.
+
+        Otherwise the first nights go into learning the mean reward, which says nothing of how
+        to act (as reward centering, Naik et al. 2024).
+        """
+        ever = reward / float(self.unit) / (1 - self.settings.discount)
+        for critics in (self.critics, self.targets):
+            critics.weights[-1].zero_()
+            critics.biases[-1].fill_(ever)
+
+    @torch.inference_mode()
+    def error(self, batch: Batch) -> float:
+        """Return the critics' mean absolute Bellman error on a batch, in units of reward.
+
+        Without the bonus of entropy and with the actor's own choice, so that it is the same each
+        time it is asked; see :meth:`update`.
+        """
+        after = self._read(batch.after)
+        value = self.critics(after, torch.tanh(self.actor(after)[0])).amin(0)
+        target = batch.reward / self.unit + batch.discount * value
+        wrong = (self.critics(self._read(batch.state), batch.action) - target).abs()
+        return float(wrong.mean() * self.unit)
 
     def update(self, batch: Batch) -> np.ndarray:
         """Learn from a batch; returns the critics' absolute errors (b,)."""
@@ -284,12 +320,13 @@ class ContinuousQ(nn.Module):
                            float(self.log_temperature.detach().exp()),
                            sampler.dreamt / max(sampler.rows, 1))
 
-    def save(self, path: str | Path, optimizers: bool = True):
+    def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):
         """Write everything as safetensors, whole or not at all.
 
         Args:
             path: of the file.
             optimizers: with their state, to go on learning exactly where it stopped.
+            owner: whose states these are; :meth:`load` refuses those of another.
 
         """
         path, tensors = Path(path), dict(self.state_dict())
@@ -299,16 +336,17 @@ class ContinuousQ(nn.Module):
                     tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
         part = path.with_suffix('.part')
         save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, str(part),
-                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes),
+                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes), 'owner': owner,
                             'settings': json.dumps(asdict(self.settings))})
         part.replace(path)
 
     @classmethod
-    def load(cls, path: str | Path, sizes: tuple[int, int]) -> 'ContinuousQ':
+    def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '') -> 'ContinuousQ':
         """Read what :meth:`save` wrote.
 
         Raises:
             SchemaError: the file is something else, or of other states and actions.
+            SafetensorError: the file is damaged.
 
         """
         with safe_open(str(path), 'pt') as file:
@@ -321,6 +359,9 @@ class ContinuousQ(nn.Module):
         if found != tuple(sizes):
             raise SchemaError(f'{path} is of {found[0]} state and {found[1]} action numbers, '
                               f'this agent has {sizes[0]} and {sizes[1]}')
+        if meta.get('owner', '') != owner:
+            raise SchemaError(f'{path} was learned on the states of {meta.get("owner", "")!r}, '
+                              f'this agent\'s are {owner!r}: other senses or other weights')
         out = cls(*sizes, Settings(**json.loads(meta['settings'])))
         own = out.state_dict().keys()
         out.load_state_dict({k: v for k, v in tensors.items() if k in own})
