@@ -251,17 +251,11 @@ class ContinuousQ(nn.Module):
             critics.biases[-1].fill_(ever)
 
     @torch.inference_mode()
-    def error(self, batch: Batch) -> float:
-        """Return the critics' mean absolute Bellman error on a batch, in units of reward.
-
-        Without the bonus of entropy and with the actor's own choice, so that it is the same each
-        time it is asked; see :meth:`update`.
-        """
-        after = self._read(batch.after)
-        value = self.critics(after, torch.tanh(self.actor(after)[0])).amin(0)
-        target = batch.reward / self.unit + batch.discount * value
-        wrong = (self.critics(self._read(batch.state), batch.action) - target).abs()
-        return float(wrong.mean() * self.unit)
+    def foretell(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the mean reward a row (n,) expected after actions (n, a) in states (n, d)."""
+        read = self._read(torch.from_numpy(np.asarray(states, np.float32)))
+        values = self.critics(read, torch.from_numpy(np.asarray(actions, np.float32))).mean(0)
+        return (values * self.unit * (1 - self.settings.discount)).numpy()
 
     def update(self, batch: Batch) -> np.ndarray:
         """Learn from a batch; returns the critics' absolute errors (b,)."""

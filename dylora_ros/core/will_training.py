@@ -19,7 +19,7 @@ from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.trajectory import Sampler
+from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.core.will import read_all, state_width, trajectory
 
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3,
@@ -38,8 +38,10 @@ class WillReport:
     Attributes:
         rows: of the log that it learned from.
         updates: gradient steps.
-        before, after: mean absolute Bellman error on held-out rows, in units of reward. Before
-            a first night: of expecting the mean reward for ever.
+        before, after: on held-out rows, how far what it foretold was from what really followed
+            (mean absolute difference of discounted mean rewards). Before a first night: of
+            expecting the mean reward for ever. Not the Bellman error: that grows while the
+            values become right, since a constant has hardly any.
         value_before, value: mean happiness on the held-out rows.
         loss: error on the rows drawn at the end, in standard deviations of reward.
         temperature: weight of the entropy at the end.
@@ -165,9 +167,10 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     s = will.settings
     held = data.held_out[data.held_out >= first] - first
     held = held[past.follows[held]]
-    judged = past.batch(held[:: max(1, len(held) // _JUDGED)], s.n_step, s.discount)
+    judged = held[:: max(1, len(held) // _JUDGED)]
+    really = past.returns(s.discount)[judged]
     past.follows[held] = False                       # what judges does not teach
-    before, value_before = _judge(good, judged)
+    before, value_before = _judge(good, past, judged, really)
     will.normalise(past.states[:count], past.rewards[:count])
     left = UPDATES * count - (int(will.updates) - int(good.updates))
     left = max(0, left if most is None else min(left, most))
@@ -186,7 +189,7 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     share = min(s.dreams, float(past.dream[:count].mean()))
     sampler = Sampler(past, s.batch, share, s.alpha, seed)
     learned = will.learn(past, sampler, left, going) if past.follows.any() else LearnReport()
-    after, value = _judge(will, judged)
+    after, value = _judge(will, past, judged, really)
     kept = after <= before                           # NaN is not
     chest.morning(will if kept else None)
     progress(1.0, 0.0)
@@ -194,8 +197,11 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
                       float(will.log_temperature.detach().exp()), learned.dreams, kept)
 
 
-def _judge(dqn: ContinuousQ, batch) -> tuple[float, float]:
-    """Return the Bellman error and the mean happiness on a batch; NaN without rows."""
-    if not len(batch.index):
+def _judge(dqn: ContinuousQ, past: Trajectory, index: np.ndarray,
+           really: np.ndarray) -> tuple[float, float]:
+    """Return the error against what really followed, and the mean happiness; NaN without rows."""
+    if not len(index):
         return math.nan, math.nan
-    return dqn.error(batch), float(dqn.value(batch.state.numpy()).mean())
+    foretold = dqn.foretell(past.states[index], past.actions[index])
+    return (float(np.abs(foretold - really).mean()),
+            float(dqn.value(past.states[index]).mean()))

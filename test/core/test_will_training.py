@@ -1,4 +1,4 @@
-"""NREM: what the will learns, what of it is kept, and what is left of a night that was cut short."""
+"""NREM: what the will learns, what of it is kept, what is left of a night cut short."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from dylora_ros.core.will_training import Chest, learn
 ROWS = 600
 
 
-def life(schema, worse=(), reward=True):
-    """Return rows whose reward is what vision's first number says; the opposite after ``worse``."""
+def life(schema, reward=True):
+    """Return rows whose reward is what vision's first number says."""
     rng = np.random.default_rng(0)
     rows = np.zeros(ROWS, schema.dtype)
     rows['stamp'] = (np.arange(ROWS) + 1) * 40_000_000
@@ -26,7 +26,6 @@ def life(schema, worse=(), reward=True):
     rows['action'] = rng.uniform(-1, 1, (ROWS, schema.actions))
     if reward:
         rows['reward'] = 0.3 + 0.1 * wave[:-1]
-        rows['reward'][np.asarray(worse, int) + 1] = 0.3 - 0.5 * wave[np.asarray(worse, int) + 1]
         rows['reward_stamp'] = rows['stamp']
     return rows
 
