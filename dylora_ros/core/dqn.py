@@ -11,6 +11,7 @@ Legend: b batch, d state width, a action width, k critics.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 import json
 import math
 from pathlib import Path
@@ -176,11 +177,15 @@ class ContinuousQ(nn.Module):
         self.register_buffer('scale', torch.ones(state))
         self.register_buffer('unit', torch.ones(()))         # of reward
         self.register_buffer('updates', torch.zeros((), dtype=torch.long))
-        self._critic_optimizer = torch.optim.AdamW(self.critics.parameters(), s.lr,
-                                                   weight_decay=1e-4, fused=True)
-        self._actor_optimizer = torch.optim.Adam(
-            [{'params': self.actor.parameters()},
-             {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)
+
+    @cached_property      # torch's first optimizer takes a second, which a control loop has not
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        s = self.settings
+        return {'critic_optimizer': torch.optim.AdamW(self.critics.parameters(), s.lr,
+                                                      weight_decay=1e-4, fused=True),
+                'actor_optimizer': torch.optim.Adam(
+                    [{'params': self.actor.parameters()},
+                     {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)}
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -268,8 +273,8 @@ class ContinuousQ(nn.Module):
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
-        self._critic_optimizer.step()
-        self._critic_optimizer.zero_grad()
+        self._optimizers['critic_optimizer'].step()
+        self._optimizers['critic_optimizer'].zero_grad()
         if int(self.updates) % self.settings.actor_every == 0:
             self._improve(state)
         self.updates += 1
@@ -285,8 +290,8 @@ class ContinuousQ(nn.Module):
         wanted = self.settings.entropy * action.shape[1]
         surplus = (-log.detach() - wanted).mean()
         (loss + self.log_temperature * surplus).backward()
-        self._actor_optimizer.step()
-        self._actor_optimizer.zero_grad()
+        self._optimizers['actor_optimizer'].step()
+        self._optimizers['actor_optimizer'].zero_grad()
 
     def learn(self, data: Trajectory, sampler: Sampler, updates: int,
               going: Callable[[int], bool] = lambda done: True) -> LearnReport:
@@ -325,7 +330,7 @@ class ContinuousQ(nn.Module):
         """
         path, tensors = Path(path), dict(self.state_dict())
         if optimizers:
-            for name, optimizer in self._optimizers():
+            for name, optimizer in self._optimizers.items():
                 for i, state in optimizer.state_dict()['state'].items():
                     tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
         part = path.with_suffix('.part')
@@ -335,8 +340,9 @@ class ContinuousQ(nn.Module):
         part.replace(path)
 
     @classmethod
-    def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '') -> 'ContinuousQ':
-        """Read what :meth:`save` wrote.
+    def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '',
+             optimizers: bool = True) -> 'ContinuousQ':
+        """Read what :meth:`save` wrote; without ``optimizers`` it acts at once and learns anew.
 
         Raises:
             SchemaError: the file is something else, or of other states and actions.
@@ -359,7 +365,7 @@ class ContinuousQ(nn.Module):
         out = cls(*sizes, Settings(**json.loads(meta['settings'])))
         own = out.state_dict().keys()
         out.load_state_dict({k: v for k, v in tensors.items() if k in own})
-        for name, optimizer in out._optimizers():
+        for name, optimizer in out._optimizers.items() if optimizers else ():
             state: dict[int, dict] = {}
             for key, value in tensors.items():
                 if key.startswith(name + '.'):
@@ -368,7 +374,3 @@ class ContinuousQ(nn.Module):
             if state:
                 optimizer.load_state_dict({**optimizer.state_dict(), 'state': state})
         return out
-
-    def _optimizers(self):
-        return (('critic_optimizer', self._critic_optimizer),
-                ('actor_optimizer', self._actor_optimizer))

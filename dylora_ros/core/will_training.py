@@ -78,8 +78,8 @@ class Chest:
         self._sizes = state_width(schema), schema.actions
         self._owner = schema.digest().hex()[:16]
 
-    def load(self, path: Path | None = None) -> ContinuousQ | None:
-        """Return the good will (or that in ``path``); None where there is none.
+    def load(self, path: Path | None = None, learning: bool = False) -> ContinuousQ | None:
+        """Return the good will (or that in ``path``), to act or to go on ``learning``, or None.
 
         Raises:
             SchemaError: what is there is not this agent's, or damaged.
@@ -87,7 +87,7 @@ class Chest:
         """
         path = path or self.good
         try:
-            return ContinuousQ.load(path, self._sizes, self._owner)
+            return ContinuousQ.load(path, self._sizes, self._owner, learning)
         except FileNotFoundError:
             return None
         except SafetensorError as error:
@@ -95,7 +95,7 @@ class Chest:
 
     def _own(self, path: Path) -> ContinuousQ | None:
         try:
-            return self.load(path)
+            return self.load(path, learning=True)
         except SchemaError:               # of an earlier body: the next good one replaces it
             return None
 
