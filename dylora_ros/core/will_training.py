@@ -190,7 +190,8 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     sampler = Sampler(past, s.batch, share, s.alpha, seed)
     learned = will.learn(past, sampler, left, going) if past.follows.any() else LearnReport()
     after, value = _judge(will, past, judged, really)
-    kept = after <= before                           # NaN is not
+    # what nobody taught is no will, however little it errs; NaN is not better
+    kept = int(will.updates) > int(good.updates) and after <= before
     chest.morning(will if kept else None)
     progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,

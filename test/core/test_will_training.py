@@ -80,6 +80,13 @@ def test_where_all_is_rewarded_alike_there_is_nothing_to_wish(night, chest, smal
     assert chest.load() is None
 
 
+def test_a_night_without_time_leaves_no_untaught_will(night, chest, small_schema):
+    report = night(life(small_schema), most=0)
+    assert report.updates == 0
+    assert not report.kept
+    assert chest.load() is None
+
+
 def test_no_will_before_the_first_night(chest):
     assert chest.load() is None
 
