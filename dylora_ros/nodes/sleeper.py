@@ -107,7 +107,8 @@ def _train(options: dict, pipe) -> dict:
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
                    childhood=rehearsal.experience(Path(options['weights']), log.schema),
                    progress=lambda share, left: pipe.send(
-                       ('progress', (_Q_SHARE * share, left + (1 - _Q_SHARE) * budget))))
+                       ('progress', (_Q_SHARE * min(share, 1.0),
+                                     left + (1 - _Q_SHARE) * budget))))
     if report.kept:
         network.save(folder / 'q.safetensors')
     will = learn(Chest(folder, log.schema), network, data, rows,
