@@ -76,6 +76,8 @@ def _sleep(phase: str, options: dict, pipe):
     torch.manual_seed(options['seed'])
     try:
         report = {'REM': _dream, 'NREM': _train}[phase](options, pipe)
+    except BrokenPipeError:         # the agent is gone; what is on disk is whole
+        return
     except Exception as error:      # told to the agent, which wakes
         report = {'error': f'{type(error).__name__}: {error}'}
     pipe.send(('done', {'phase': phase, **report}))
