@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--seeds', type=int, default=5)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    options.work.mkdir(parents=True, exist_ok=True)
+    for folder in (options.work, options.output):
+        folder.mkdir(parents=True, exist_ok=True)
     schema = registry.row_schema(len(make_world('gaze', 0).names), registry.SHIPPED)
     reports: dict[int, list[dict]] = {n: [] for n in LENGTHS}
     for seed in range(options.seeds):
