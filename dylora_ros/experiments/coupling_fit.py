@@ -17,14 +17,14 @@ from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
 BATCH = 64
-MOST = 1000                     # steps
-CHECK, PATIENCE = 50, 6        # steps between looks at the validation lives; looks without gain
-DROP = 0.2, 0.15                # chance that a sense is off in a sample, or was switched off
+MOST = 400                      # steps
+CHECK, PATIENCE = 25, 6         # steps between looks at the validation lives; looks without gain
+DROP = 0.1, 0.1                 # chance that a sense is off in a sample, or was switched off
 NOISE = 0.5                     # on LR states (and features), whose unit is their deviation
 _RIDGES = 0.03, 0.3, 3.0        # candidates, in units of the samples' number
 _SETTLED = 4096                 # samples of the closed form at most
 _TRUSTS = 0.0, 1.0, 2.0, 4.0, 16.0      # powers of the pairs' precision: mean .. best pair
-_MEAN = 0.02                    # share of the newest weights in their running mean
+_MEAN = 0.04                    # share of the newest weights in their running mean
 
 
 # the layer of a network that begins at zero, and what it reads of a window
@@ -82,7 +82,7 @@ def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Ten
 def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: Linear,
           task: Task, moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
           most: int = MOST, masked: Callable[[Window, np.ndarray], Window] | None = None,
-          lr: float = 2e-3) -> Course:
+          lr: float = 4e-3) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
 
     First the linear path is fitted in closed form (:func:`settle`), then all weights by gradient.
@@ -132,7 +132,7 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: 
     while steps < most and since < PATIENCE:
         for _ in range(CHECK):
             for group in optimizer.param_groups:
-                group['lr'] = lr * min(1.0, (steps + 1) / 50) * 0.5 ** (steps / 500)
+                group['lr'] = lr * min(1.0, (steps + 1) / 25) * 0.5 ** (steps / 200)
             index = rng.choice(chosen, BATCH)
             loss = loss_of(task, predict(draw(index)), index)
             optimizer.zero_grad()
