@@ -9,6 +9,7 @@ COMMANDS = {
     'experiment': ('dylora_ros.experiments', 'repeat an experiment of the paper'),
     'context': ('dylora_ros.context_tool', 'info, verify, export or forget: a memory on disk'),
     'pretrain': ('dylora_ros.experiments.pretrain', 'make the shipped low-rank weights anew'),
+    'reward': ('dylora_ros.reward_tool', 'train, explain or check the reward models'),
     'weights': ('dylora_ros.prepare', 'check and convert the packaged pretrained weights'),
     'docs': ('dylora_ros.docs', 'print the parameter file or the node tables'),
     'dashboard': ('dylora_ros.snapshot', 'save the running agent\'s dashboard as a picture'),

@@ -245,6 +245,11 @@ def render(report: dict, events: list[str], seconds: float, hints: str):
         if done.get('after') is not None:
             table.add_row('learned', f'next-state loss {done["before"]:.4f} -> '
                           f'{done["after"]:.4f} on held-out rows ({done["rows"]} rows)')
+            will = done.get('will') or {}
+            if will.get('after') is not None:
+                table.add_row('wishes', f'value error {will["before"]:.4f} -> '
+                              f'{will["after"]:.4f}, happiness {will["value"]:+.3f}'
+                              + ('' if will['kept'] else ', not kept'))
         elif 'cycles' in done:
             table.add_row('dreamt', f'{done["cycles"]} cycles in {done["episodes"]} dreams')
         elif 'error' in done:

@@ -11,6 +11,7 @@ Legend: b batch, d state width, a action width, k critics.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 import json
 import math
 from pathlib import Path
@@ -176,11 +177,15 @@ class ContinuousQ(nn.Module):
         self.register_buffer('scale', torch.ones(state))
         self.register_buffer('unit', torch.ones(()))         # of reward
         self.register_buffer('updates', torch.zeros((), dtype=torch.long))
-        self._critic_optimizer = torch.optim.AdamW(self.critics.parameters(), s.lr,
-                                                   weight_decay=1e-4, fused=True)
-        self._actor_optimizer = torch.optim.Adam(
-            [{'params': self.actor.parameters()},
-             {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)
+
+    @cached_property      # torch's first optimizer takes a second, which a control loop has not
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        s = self.settings
+        return {'critic_optimizer': torch.optim.AdamW(self.critics.parameters(), s.lr,
+                                                      weight_decay=1e-4, fused=True),
+                'actor_optimizer': torch.optim.Adam(
+                    [{'params': self.actor.parameters()},
+                     {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)}
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -217,6 +222,17 @@ class ContinuousQ(nn.Module):
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
+    def decide(self, state: np.ndarray, explore: bool = True) -> tuple[np.ndarray, float]:
+        """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once."""
+        read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
+        mean, log_std = self.actor(read)
+        best = torch.tanh(mean)
+        value = float(self.critics(read, best).amin()) * float(self.unit)
+        if explore:
+            best = torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
+        return best[0].numpy(), value * (1 - self.settings.discount)
+
+    @torch.inference_mode()
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return the happiness of states (b, d): the mean reward a row expected from there, (b,).
 
@@ -226,6 +242,25 @@ class ContinuousQ(nn.Module):
         read = self._read(torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32))))
         values = self.critics(read, torch.tanh(self.actor(read)[0]))
         return (values.amin(0) * self.unit * (1 - self.settings.discount)).numpy()
+
+    @torch.no_grad()
+    def expect(self, reward: float):
+        """Let a newborn expect this reward at every row for ever, whatever it does.
+
+        Otherwise the first nights go into learning the mean reward, which says nothing of how
+        to act (as reward centering, Naik et al. 2024).
+        """
+        ever = reward / float(self.unit) / (1 - self.settings.discount)
+        for critics in (self.critics, self.targets):
+            critics.weights[-1].zero_()
+            critics.biases[-1].fill_(ever)
+
+    @torch.inference_mode()
+    def foretell(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the mean reward a row (n,) expected after actions (n, a) in states (n, d)."""
+        read = self._read(torch.from_numpy(np.asarray(states, np.float32)))
+        values = self.critics(read, torch.from_numpy(np.asarray(actions, np.float32))).mean(0)
+        return (values * self.unit * (1 - self.settings.discount)).numpy()
 
     def update(self, batch: Batch) -> np.ndarray:
         """Learn from a batch; returns the critics' absolute errors (b,)."""
@@ -238,8 +273,8 @@ class ContinuousQ(nn.Module):
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
-        self._critic_optimizer.step()
-        self._critic_optimizer.zero_grad()
+        self._optimizers['critic_optimizer'].step()
+        self._optimizers['critic_optimizer'].zero_grad()
         if int(self.updates) % self.settings.actor_every == 0:
             self._improve(state)
         self.updates += 1
@@ -255,8 +290,8 @@ class ContinuousQ(nn.Module):
         wanted = self.settings.entropy * action.shape[1]
         surplus = (-log.detach() - wanted).mean()
         (loss + self.log_temperature * surplus).backward()
-        self._actor_optimizer.step()
-        self._actor_optimizer.zero_grad()
+        self._optimizers['actor_optimizer'].step()
+        self._optimizers['actor_optimizer'].zero_grad()
 
     def learn(self, data: Trajectory, sampler: Sampler, updates: int,
               going: Callable[[int], bool] = lambda done: True) -> LearnReport:
@@ -284,31 +319,34 @@ class ContinuousQ(nn.Module):
                            float(self.log_temperature.detach().exp()),
                            sampler.dreamt / max(sampler.rows, 1))
 
-    def save(self, path: str | Path, optimizers: bool = True):
+    def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):
         """Write everything as safetensors, whole or not at all.
 
         Args:
             path: of the file.
             optimizers: with their state, to go on learning exactly where it stopped.
+            owner: whose states these are; :meth:`load` refuses those of another.
 
         """
         path, tensors = Path(path), dict(self.state_dict())
         if optimizers:
-            for name, optimizer in self._optimizers():
+            for name, optimizer in self._optimizers.items():
                 for i, state in optimizer.state_dict()['state'].items():
                     tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
         part = path.with_suffix('.part')
         save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, str(part),
-                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes),
+                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes), 'owner': owner,
                             'settings': json.dumps(asdict(self.settings))})
         part.replace(path)
 
     @classmethod
-    def load(cls, path: str | Path, sizes: tuple[int, int]) -> 'ContinuousQ':
-        """Read what :meth:`save` wrote.
+    def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '',
+             optimizers: bool = True) -> 'ContinuousQ':
+        """Read what :meth:`save` wrote; without ``optimizers`` it acts at once and learns anew.
 
         Raises:
             SchemaError: the file is something else, or of other states and actions.
+            SafetensorError: the file is damaged.
 
         """
         with safe_open(str(path), 'pt') as file:
@@ -321,10 +359,13 @@ class ContinuousQ(nn.Module):
         if found != tuple(sizes):
             raise SchemaError(f'{path} is of {found[0]} state and {found[1]} action numbers, '
                               f'this agent has {sizes[0]} and {sizes[1]}')
+        if meta.get('owner', '') != owner:
+            raise SchemaError(f'{path} was learned on the states of {meta.get("owner", "")!r}, '
+                              f'this agent\'s are {owner!r}: other senses or other weights')
         out = cls(*sizes, Settings(**json.loads(meta['settings'])))
         own = out.state_dict().keys()
         out.load_state_dict({k: v for k, v in tensors.items() if k in own})
-        for name, optimizer in out._optimizers():
+        for name, optimizer in out._optimizers.items() if optimizers else ():
             state: dict[int, dict] = {}
             for key, value in tensors.items():
                 if key.startswith(name + '.'):
@@ -333,7 +374,3 @@ class ContinuousQ(nn.Module):
             if state:
                 optimizer.load_state_dict({**optimizer.state_dict(), 'state': state})
         return out
-
-    def _optimizers(self):
-        return (('critic_optimizer', self._critic_optimizer),
-                ('actor_optimizer', self._actor_optimizer))

@@ -72,10 +72,12 @@ class Tiredness:
 
     Args:
         rows: rows of waking life after which the agent is tired (1.0).
+        full: rows in the log; a log full of life that was not slept on is as tiring (paper,
+            section 6), for more of it would overwrite what was not learned from.
     """
 
-    def __init__(self, rows: int):
-        self.limit = rows
+    def __init__(self, rows: int, full: int):
+        self.limit = min(rows, full)
         self.since = 0
 
     def slept(self, committed: int):

@@ -14,6 +14,8 @@ from torch import nn
 import torch.nn.functional as F
 import yaml
 
+from dylora_ros.core.judging import RewardModel
+
 
 class StatementError(ValueError):
     """The statements file is not as it must be."""
@@ -84,8 +86,8 @@ class Projector(nn.Module):
         return F.normalize(self.out(F.gelu(self.mix(h))), dim=-1)
 
 
-class StatementReward:
-    """Score a composite LR state by its closeness to the good minus the bad statements.
+class StatementReward(RewardModel):
+    """Closeness in the space of the frozen sentence model; cheap enough for every cycle.
 
     Args:
         projector: trained on state-caption pairs.
@@ -96,25 +98,14 @@ class StatementReward:
 
     def __init__(self, projector: Projector, good: list[np.ndarray], bad: list[np.ndarray],
                  curiosity: float = 0.02):
+        super().__init__(len(good), len(bad), curiosity)
         self.projector = projector.eval()
         self._good = [torch.from_numpy(g) for g in good]
         self._bad = [torch.from_numpy(b) for b in bad]
-        self.curiosity = curiosity
 
     @torch.inference_mode()
-    def __call__(self, x: np.ndarray, mask: np.ndarray, surprise: np.ndarray) -> float:
-        """Return the reward.
-
-        Args:
-            x: (w,) composite LR state.
-            mask: (m,) presence.
-            surprise: (m,) of the modalities, 1 is as usual.
-
-        """
-        state = torch.from_numpy(np.concatenate([x, mask]).astype(np.float32))[None]
-        point = self.projector(state)[0]
-        closeness = np.mean([float((g @ point).max()) for g in self._good])
-        if self._bad:
-            closeness -= np.mean([float((b @ point).max()) for b in self._bad])
-        news = np.clip(surprise - 1.0, 0.0, 2.0) * mask
-        return float(closeness + self.curiosity * news.mean())
+    def closeness(self, state: np.ndarray) -> np.ndarray:
+        """Return the cosine to the nearest paraphrase of each statement; see the base class."""
+        point = self.projector(torch.from_numpy(state))
+        return torch.stack([(point @ said.T).amax(1) for said in (*self._good, *self._bad)],
+                           1).numpy()

@@ -91,6 +91,18 @@ class Trajectory:
         self.priority[where] = 1.0 + news
         self.count = end
 
+    def returns(self, discount: float) -> np.ndarray:
+        """Return the mean discounted reward (n,) that really followed each row's action.
+
+        Beyond a cut the mean reward of all rows is taken to go on.
+        """
+        mean = float(self.rewards[:self.count].mean())
+        out = np.full(self.count, mean, np.float32)
+        for t in range(self.count - 2, -1, -1):
+            if self.follows[t]:
+                out[t] = (1 - discount) * self.rewards[t + 1] + discount * out[t + 1]
+        return out
+
     def batch(self, index: np.ndarray, n_step: int, discount: float) -> Batch:
         """Return the transitions that begin at the rows ``index`` (b,), each followed."""
         reward = np.zeros(len(index), np.float32)

@@ -53,40 +53,47 @@ class Will:
     def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about, and the happiness here."""
         state = states(prediction.state[None], row.reshape(1), self._schema)
-        command = self.dqn.act(state[0], self.explore)
+        command, value = self.dqn.decide(state[0], self.explore)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
-        return q, float(self.dqn.value(state)[0])
+        return q, value
 
 
 @torch.inference_mode()
-def read_all(network: QNetwork, data: Experience, context: bool = True) -> np.ndarray:
+def read_all(network: QNetwork, data: Experience, context: bool = True,
+             going: Callable[[], bool] = lambda: True) -> np.ndarray:
     """Return what q's heads read at every row (n, WIDTH), found as in waking life.
 
     Args:
         network: q.
         data: rows.
         context: False: as an agent without global context reads them.
+        going: asked before each part, the newest first; False: the older rows are left out.
 
     """
     network.eval()
     if context:
         data.refresh(network)
     index, out = np.arange(len(data.features)), []
-    for part in np.array_split(index, max(1, len(index) // _PART)):
+    for part in reversed(np.array_split(index, max(1, len(index) // _PART))):
+        if out and not going():
+            break
         heads = network(*data.batch(part)) if context else nothing(network, data.now[part])
         out.append(heads.state.numpy())
-    return np.concatenate(out)
+    return np.concatenate(out[::-1])
 
 
 def aligned(rows: np.ndarray) -> np.ndarray:
     """Return the reward *of* each row's state (n,): it arrives later, with that state's stamp.
 
-    Rows that nobody judged get the reward before them (0 at first).
+    Rows that nobody judged get the reward before them (0 at first). Stamps need not be in order:
+    a dream's run ahead of the waking rows after it.
     """
     reward = np.full(len(rows), np.nan, np.float32)
-    at = np.searchsorted(rows['stamp'], rows['reward_stamp'])
+    order = np.argsort(rows['stamp'], kind='stable')
+    at = np.searchsorted(rows['stamp'], rows['reward_stamp'], sorter=order)
     known = (at < len(rows)) & (rows['reward_stamp'] > 0)
+    at[known] = order[at[known]]
     known[known] &= rows['stamp'][at[known]] == rows['reward_stamp'][known]
     reward[at[known]] = rows['reward'][known]
     filled = np.maximum.accumulate(np.where(np.isnan(reward), -1, np.arange(len(rows))))

@@ -23,7 +23,7 @@ from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dqn import ContinuousQ, Settings
 from dylora_ros.core.experience import Experience
-from dylora_ros.core.motor import Exploration
+from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
 from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
@@ -40,7 +40,6 @@ from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'deaf', 'no_gc', 'true_reward')
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3)
-NOISE = 0.7                    # of the babble, as the predictor node explores
 MOST_ROWS = 200_000
 
 
@@ -83,7 +82,8 @@ class Days:
             will = Will(dqn, self.schema, body.reachable)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
-                      Exploration(sites * rank, NOISE, period=PERIOD, seed=1000 * self.seed + day),
+                      Exploration(sites * rank, EXPLORATION, period=PERIOD,
+                                  seed=1000 * self.seed + day),
                       will)
         born = int(log.rows(log.committed - 1, log.committed)['stamp'][0]) + int(10e9) \
             if log.committed else 0

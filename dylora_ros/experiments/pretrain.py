@@ -62,7 +62,7 @@ from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
 from dylora_ros.sim.worlds import make as make_world
 
-EXPLORATION = 0.7     # as the predictor node explores
+BODY_NOISE = 0.7      # on what the forward model is told of q: more than exploration adds
 Q_STEPS = 1000, 3000  # on the babble, on the life
 PROJECTOR_STEPS = 3000
 LIFE_WORLDS, JUDGES = 8, 2     # to learn from, to judge
@@ -141,7 +141,7 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
     folder.mkdir(exist_ok=True)
 
     def fit_body_models(body, rng):
-        fit_body(body, data, caches['body.x'].numpy(), q['body'], EXPLORATION, rng)
+        fit_body(body, data, caches['body.x'].numpy(), q['body'], BODY_NOISE, rng)
 
     def fit_sight(vision, rng):
         seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))

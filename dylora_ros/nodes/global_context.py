@@ -48,7 +48,7 @@ class GlobalContextNode(AgentNode):
         self.get_logger().info(f'{path}: {self.log.committed} rows remembered, '
                                f'{schema.dtype.itemsize} bytes a row')
         self._tired_file = path.with_name('slept.json')
-        self.tired = Tiredness(v['tired_after'])
+        self.tired = Tiredness(v['tired_after'], self.log.capacity)
         self.tired.slept(self._slept_at())
         self.composer = Composer(schema)
         self._heat = np.zeros((schema.width, _SHOWN), np.float32)
@@ -71,6 +71,7 @@ class GlobalContextNode(AgentNode):
         self._prediction = self._applied = None
         self._boot = True
         self._reward = (0.0, 0)
+        self._was = None                 # the phase before
         self.follow_phase(self._on_phase)
         for name in MODALITIES:
             self.listen(f'{name}/x', lambda m, n=name: self.composer.put(
@@ -99,6 +100,11 @@ class GlobalContextNode(AgentNode):
             self.log = None
 
     def _on_phase(self, phase: Phase):
+        # a sleep that was cut short (a lost process, a kill) does not count: still tired
+        if phase == Phase.AWAKE and self._was == Phase.NREM:
+            self.tired.slept(self.log.committed)
+            write_whole(self._tired_file, json.dumps({'committed': self.log.committed}))
+        self._was = phase
         if phase == Phase.AWAKE:
             self.composer.clear()
             self._boot = True
@@ -161,9 +167,6 @@ class GlobalContextNode(AgentNode):
 
     def _tell(self):
         self.publish('context/fill', messages.scalar_msg(self.log.fill))
-        if self.phase == Phase.NREM and self.tired.since != self.log.committed:
-            self.tired.slept(self.log.committed)
-            write_whole(self._tired_file, json.dumps({'committed': self.log.committed}))
         self.publish('context/tiredness',
                      messages.scalar_msg(self.tired.level(self.log.committed)))
         if self.wanted('context/heatmap'):

@@ -18,6 +18,7 @@ from dylora_ros.ros.parameters import Param
 _WORLD = 'simulator'
 _CONFIGURE_TIMEOUT = 120.0    # loading weights may take long, converting them once longer
 _TIMEOUT = 8.0
+_DROWSY = 2.0                  # s after waking; what was said of tiredness asleep is still heard
 _GRACE = 30.0                 # s beyond a sleep phase's own budget
 
 
@@ -119,7 +120,8 @@ class LifecycleManagerNode(AgentNode):
             self._report = report
 
     def _on_tired(self, message):
-        if message.data >= 1.0 and self.phase == Phase.AWAKE and self._goal is None:
+        awake = self.phase == Phase.AWAKE and time.monotonic() - self._since > _DROWSY
+        if message.data >= 1.0 and awake and self._goal is None:
             self.get_logger().info('tired')
             self._goal = Phase.REM
 

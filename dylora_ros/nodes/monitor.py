@@ -164,6 +164,11 @@ class MonitorNode(AgentNode):
         if report.get('phase') == 'NREM' and report.get('after') is not None:
             self.view.report = (f'last sleep: next-state loss {report["before"]:.4f} -> '
                                 f'{report["after"]:.4f} on held-out rows')
+            will = report.get('will') or {}
+            if will.get('after') is not None:
+                self.view.report = (f'last sleep: q {report["before"]:.4f} -> '
+                                    f'{report["after"]:.4f}, will {will["before"]:.4f} -> '
+                                    f'{will["after"]:.4f} (held-out)')
 
     # -- what goes out -------------------------------------------------------------------------
     def hz(self) -> float:

@@ -1,4 +1,4 @@
-"""Predictor node: q closes the loop awake, and sleeps (dreams, trains) in its own process."""
+"""Predictor node: q and the will close the loop awake; sleep has a process of its own."""
 
 import json
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from dylora_ros.core.agent import act_on, split
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.motor import Exploration
+from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.phases import Phase
 from dylora_ros.modalities import registry
+from dylora_ros.modalities.specs import body_signal
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.global_context import CAPACITY, WINDOW
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
@@ -27,8 +28,9 @@ class PredictorNode(AgentNode):
     DOC = 'q: predicts the next LR states; runs REM and NREM in a process of its own.'
     PARAMETERS = (
         RATE, JOINTS, CAPACITY, WINDOW,
-        Param('exploration', 0.7, 'Standard deviation of the noise on the body\'s predicted LR '
-              'state (which has unit variance).', 0.0, 3.0),
+        Param('exploration', EXPLORATION, 'Standard deviation of the noise on the body\'s '
+              'predicted LR state (which has unit variance), before a first sleep has made a '
+              'will; a will explores by its own learned spread. 0: neither explores.', 0.0, 3.0),
         Param('seed', 0, 'Seed of exploration, dreams and training.', 0, 2**31 - 1),
         Param('rem_seconds', 60.0, 'Budget of a REM phase, s.', 0.0, 36000.0),
         Param('nrem_seconds', 300.0, 'Budget of an NREM phase, s.', 0.0, 36000.0),
@@ -36,7 +38,7 @@ class PredictorNode(AgentNode):
         WEIGHTS, MEMORY)
     PUBLISHES = ('prediction', 'value', 'sleep/progress', 'sleep/time_left', 'sleep/report',
                  'dream/row', 'dream/image', *(f'{m}/q' for m in MODALITIES))
-    SUBSCRIBES = ('context/now', 'phase')
+    SUBSCRIBES = ('context/now', 'phase', 'joint_states', 'body/applied')
 
     def setup(self):
         """Open the log for reading and load q."""
@@ -59,6 +61,10 @@ class PredictorNode(AgentNode):
         body = schema.modalities['body']
         self.exploration = Exploration(body[0] * body[1], v['exploration'],
                                        period=1 / v['rate'], seed=v['seed'])
+        # a twin of the actuator's body: which of its LR states can be reached from here
+        self.body = registry.make('body', len(v['joints']), weights_dir(v['weights']))
+        self.will = self._load_will()
+        self._body_bit = 1 << list(schema.modalities).index('body')
         self.sleeper = None
         self._finished: dict | None = None       # report of a sleep phase, not told yet
 
@@ -85,6 +91,24 @@ class PredictorNode(AgentNode):
         torch.manual_seed(self.values['seed'])
         return QNetwork(self.log.schema).eval()
 
+    def _load_will(self):
+        """Return what earlier sleeps learned to wish for; None: q alone acts, with noise."""
+        from dylora_ros.core.lowrank import SchemaError
+        from dylora_ros.core.will import Will
+        from dylora_ros.core.will_training import Chest
+        chest = Chest(self.folder, self.log.schema)
+        try:
+            dqn = chest.load()
+        except SchemaError as error:
+            self.get_logger().warning(f'no will: {error}')
+            return None
+        if dqn is None:
+            return None
+        self.get_logger().info(f'will from {chest.good}')
+        will = Will(dqn, self.log.schema, self.body.reachable)
+        will.explore = self.values['exploration'] > 0
+        return will
+
     def _load_imagination(self):
         from dylora_ros.core.imagine import Imagination
         from dylora_ros.core.lowrank import SchemaError
@@ -96,8 +120,14 @@ class PredictorNode(AgentNode):
 
     def start(self):
         """Answer every composed row; follow the phases."""
+        self._joints = None              # (position, velocity), newest
+        self._command = np.zeros(len(self.values['joints']), np.float32)
         self.follow_phase(self._on_phase)
         self.listen('context/now', self._on_row)
+        self.listen('joint_states', lambda m: setattr(
+            self, '_joints', messages.joints(m, tuple(self.values['joints']))))
+        self.listen('body/applied', lambda m: setattr(
+            self, '_command', messages.tensor(m)[0, :-1]))
         self.every(0.1, self._poll)
 
     def stop(self):
@@ -119,7 +149,13 @@ class PredictorNode(AgentNode):
         row = messages.row(message, self.log.schema.dtype)
         stamp, schema = int(row['stamp']), self.log.schema
         prediction = self.predictor.observe(row)
-        q = act_on(prediction.q, schema, self.exploration)
+        if self.will is None or self._joints is None or not row['mask'] & self._body_bit:
+            q = act_on(prediction.q, schema, self.exploration)
+        else:
+            self.body.forget_expectation()           # surprise is the actuator's to tell
+            self.body.observe(body_signal(*self._joints, self._command))
+            q, prediction.value = self.will(prediction, row)
+        self.body.bias(split(q, schema, 'body'))
         # the body first: its command is what the cycle waits for
         for name in reversed(MODALITIES):
             self.publish(f'{name}/q', messages.tensor_msg(split(q, schema, name), stamp, name))
@@ -159,10 +195,12 @@ class PredictorNode(AgentNode):
             elif kind == 'image':
                 self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
             elif kind == 'done':
-                if value.get('kept'):     # the index of a long day takes seconds: still asleep
+                if value.get('kept'):     # q; the index of a long day takes seconds: still asleep
                     self.predictor.adopt(self._load_q(), background=True)
                 self._finished = value
         if self._finished is not None and not self.predictor.building:
+            if self._finished.get('will', {}).get('kept'):
+                self.will = self._load_will()
             self.get_logger().info(f'sleep: {self._finished}')
             self.publish('sleep/report', messages.text_msg(json.dumps(self._finished)))
             self._finished = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import signal
 
 _SPAWN = multiprocessing.get_context('spawn')
+_Q_SHARE = 0.6         # of the budget of NREM, at most; the will has the rest
 
 
 class Sleeper:
@@ -75,6 +76,8 @@ def _sleep(phase: str, options: dict, pipe):
     torch.manual_seed(options['seed'])
     try:
         report = {'REM': _dream, 'NREM': _train}[phase](options, pipe)
+    except BrokenPipeError:         # the agent is gone; what is on disk is whole
+        return
     except Exception as error:      # told to the agent, which wakes
         report = {'error': f'{type(error).__name__}: {error}'}
     pipe.send(('done', {'phase': phase, **report}))
@@ -91,19 +94,37 @@ def _open(options: dict):
 
 
 def _train(options: dict, pipe) -> dict:
+    """Train q, then the will on what q reads, within one budget."""
+    import time
+
     from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
     from dylora_ros.core.sleep import PASSES, RATE, train
+    from dylora_ros.core.will_training import Chest, learn
+    start, budget, folder = time.monotonic(), options['NREM'], Path(options['memory'])
     log, network = _open(options)
     rows = log.rows(log.committed - options['train_rows'], log.committed)
-    report = train(network, Experience(rows, log.schema), options['NREM'],
+    data = Experience(rows, log.schema)
+    report = train(network, data, _Q_SHARE * budget,
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
                    childhood=rehearsal.experience(Path(options['weights']), log.schema),
-                   progress=lambda share, left: pipe.send(('progress', (share, left))))
+                   progress=lambda share, left: pipe.send(
+                       ('progress', (_Q_SHARE * min(share, 1.0),
+                                     left + (1 - _Q_SHARE) * budget))))
     if report.kept:
-        network.save(Path(options['memory']) / 'q.safetensors')
-    return {k: None if isinstance(v, float) and math.isnan(v) else v
-            for k, v in report.as_dict().items()}
+        network.save(folder / 'q.safetensors')
+    will = learn(Chest(folder, log.schema), network, data, rows,
+                 budget - (time.monotonic() - start), seed=options['seed'] + log.committed,
+                 progress=lambda share, left: pipe.send(
+                     ('progress', (_Q_SHARE + (1 - _Q_SHARE) * share, left))))
+    told = report.as_dict()
+    told['will'] = {'left_out': 'every row has the same reward'} if will is None \
+        else _plain(will.as_dict())
+    return _plain(told)
+
+
+def _plain(values: dict) -> dict:
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 def _dream(options: dict, pipe) -> dict:

@@ -145,3 +145,50 @@ def test_a_new_unit_of_reward_changes_no_value():
     dqn.normalise(states, 0.1 * states[:, 0])
     np.testing.assert_allclose(dqn.value(states), before, rtol=1e-3, atol=1e-6)
     assert float(dqn.unit) == pytest.approx(0.1 * states[:, 0].std())
+
+
+def lively(n=400, noise=0.0, seed=0):
+    """Return a trajectory in which the first action number is the next reward."""
+    rng = np.random.default_rng(seed)
+    states, actions = rng.standard_normal((n, 3)), rng.uniform(-1, 1, (n, 2))
+    rewards = 0.3 + 0.1 * np.roll(actions[:, 0], 1) + noise * rng.standard_normal(n)
+    data = Trajectory(n, 3, 2)
+    data.extend(states, actions, rewards, np.ones(n, bool))
+    return data
+
+
+def test_a_newborn_expects_the_mean_reward_for_ever():
+    dqn, data = ContinuousQ(3, 2), lively()
+    dqn.normalise(data.states, data.rewards)
+    dqn.expect(0.3)
+    np.testing.assert_allclose(dqn.value(data.states), 0.3, rtol=1e-4)
+
+
+def test_a_newborn_foretells_the_mean_after_any_action():
+    dqn, data = ContinuousQ(3, 2), lively()
+    dqn.normalise(data.states, data.rewards)
+    dqn.expect(0.3)
+    np.testing.assert_allclose(dqn.foretell(data.states, data.actions), 0.3, rtol=1e-4)
+
+
+def test_to_decide_is_to_act_and_to_value():
+    torch.manual_seed(0)
+    dqn = ContinuousQ(3, 2)
+    state = np.array([0.3, -1.0, 2.0], np.float32)
+    action, value = dqn.decide(state, explore=False)
+    np.testing.assert_allclose(action, dqn.act(state, explore=False), rtol=1e-5)
+    assert value == pytest.approx(float(dqn.value(state)[0]), rel=1e-5)
+    torch.manual_seed(5)
+    explored = dqn.decide(state)[0]
+    torch.manual_seed(5)
+    np.testing.assert_allclose(explored, dqn.act(state), rtol=1e-5)
+    assert (np.abs(explored) <= 1).all()
+    assert not np.allclose(explored, action)
+
+
+def test_a_will_of_other_senses_is_refused(tmp_path):
+    path = tmp_path / 'will.safetensors'
+    ContinuousQ(3, 2).save(path, owner='these')
+    assert ContinuousQ.load(path, (3, 2), 'these').sizes == (3, 2)
+    with pytest.raises(SchemaError, match='these.*those'):
+        ContinuousQ.load(path, (3, 2), 'those')

@@ -86,12 +86,18 @@ def test_every_phase_leads_to_safe(phase):
 
 
 def test_tiredness_grows_with_rows_lived():
-    tired = Tiredness(200)
+    tired = Tiredness(200, 1000)
     assert [tired.level(n) for n in (0, 100, 200, 300)] == [0, 0.5, 1, 1.5]
 
 
 def test_sleep_takes_tiredness_away():
-    tired = Tiredness(200)
+    tired = Tiredness(200, 1000)
     tired.slept(300)
     assert tired.level(300) == 0
     assert tired.level(400) == 0.5
+
+
+def test_a_log_full_of_life_is_as_tiring():
+    """The negative twin: with more room it is half as tired."""
+    assert Tiredness(200, 50).level(50) == 1
+    assert Tiredness(200, 1000).level(50) == 0.25

@@ -104,3 +104,13 @@ def test_new_rows_get_the_greatest_priority():
     sampler.new_rows(20)
     drawn = np.concatenate([sampler.draw() for _ in range(60)])
     assert 0.5 < np.mean(drawn == 20) * 21 < 1.5       # as often as the others
+
+
+def test_returns_are_what_followed_and_the_mean_beyond_a_cut():
+    data = Trajectory(5, 1, 1)
+    rewards = np.array([9.0, 1.0, 3.0, 0.0, 2.0])               # mean 3
+    data.extend(np.zeros((5, 1)), np.zeros((5, 1)), rewards,
+                np.array([True, True, False, True, False]))
+    third = 0.5 * 3.0 + 0.5 * 3.0
+    assert data.returns(0.5) == pytest.approx(
+        [0.5 * 1.0 + 0.5 * third, third, 3.0, 0.5 * 2.0 + 0.5 * 3.0, 3.0])

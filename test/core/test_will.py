@@ -109,3 +109,21 @@ def test_surprise_is_the_priority(small_schema):
     data = trajectory(rows, np.zeros((len(rows), 96)), small_schema)
     assert data.priority[5] == pytest.approx(3.0)
     assert data.priority[6] == 1.0
+
+
+def test_a_reward_finds_its_state_past_a_dream_that_runs_ahead_in_time(small_schema):
+    rows = some_rows(small_schema, 8)
+    rows['stamp'][2:4] += int(1e12)
+    rows['reward'][5:] = 0.7, 0.8, 0.9
+    rows['reward_stamp'][5:] = rows['stamp'][4:7]
+    assert aligned(rows)[4:7].tolist() == pytest.approx([0.7, 0.8, 0.9])
+
+
+def test_reading_that_is_cut_short_leaves_out_the_oldest_rows(small_schema):
+    torch.manual_seed(0)
+    data, network = Experience(some_rows(small_schema, 600), small_schema), \
+        QNetwork(small_schema)
+    whole = read_all(network, data)
+    part = read_all(network, data, going=lambda: False)
+    assert 0 < len(part) < len(whole) == 600
+    np.testing.assert_allclose(part, whole[-len(part):], atol=1e-5)

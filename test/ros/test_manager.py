@@ -155,3 +155,88 @@ def test_a_service_that_seems_not_to_be_there_is_asked_all_the_same(bench, monke
     bench.make(ActuatorNode)
     crew = Crew(bench, ['actuator'], autostart=True)
     assert crew.reaches('AWAKE', 10.0)
+
+
+def tired(crew, level):
+    """Say how tired the agent is, again and again, as the heart does."""
+    voice = crew.bench.voice('context/tiredness')
+    from dylora_ros.ros import messages
+
+    def say():
+        voice.publish(messages.scalar_msg(level))
+        return crew.phase == 'REM'
+    return say
+
+
+def test_a_tired_agent_falls_asleep(crew, monkeypatch):
+    from dylora_ros.nodes import lifecycle_manager
+    monkeypatch.setattr(lifecycle_manager, '_DROWSY', 0.2)
+    assert crew.bench.spin_until(tired(crew, 1.0), 10.0)
+
+
+def test_an_agent_that_is_not_tired_stays_awake(crew, monkeypatch):
+    from dylora_ros.nodes import lifecycle_manager
+    monkeypatch.setattr(lifecycle_manager, '_DROWSY', 0.2)
+    assert not crew.bench.spin_until(tired(crew, 0.99), 1.0)
+
+
+def test_tiredness_from_before_it_woke_does_not_send_it_back(crew, monkeypatch):
+    from dylora_ros.nodes import lifecycle_manager
+    monkeypatch.setattr(lifecycle_manager, '_DROWSY', 60.0)
+    assert not crew.bench.spin_until(tired(crew, 1.0), 1.0)
+
+
+def _at(monkeypatch, hour, minute):
+    """Let the manager's clock stand still at a time of day."""
+    import datetime
+
+    from dylora_ros.nodes import lifecycle_manager
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 1, hour, minute)
+
+    class Module:
+        datetime = Clock
+
+    monkeypatch.setattr(lifecycle_manager, 'datetime', Module)
+
+
+def test_it_falls_asleep_on_schedule(bench, monkeypatch):
+    _at(monkeypatch, 22, 30)
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True, sleep_at='22:30')
+    assert crew.reaches('REM')
+
+
+def test_at_another_time_it_stays_awake(bench, monkeypatch):
+    _at(monkeypatch, 22, 31)
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True, sleep_at='22:30')
+    assert crew.reaches('AWAKE')
+    bench.spin(1.0)
+    assert crew.phase == 'AWAKE'
+
+
+def test_it_sleeps_once_a_day_on_schedule(bench, monkeypatch):
+    _at(monkeypatch, 22, 30)
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True, sleep_at='22:30')
+    assert crew.reaches('REM')
+    crew.tell('wake')
+    assert crew.reaches('AWAKE')
+    bench.spin(1.0)
+    assert crew.phase == 'AWAKE'
+
+
+def test_a_report_of_sleep_leads_on_to_training_and_to_waking(crew):
+    import json
+
+    from dylora_ros.ros import messages
+    voice = crew.bench.voice('sleep/report')
+    crew.tell('sleep')
+    for phase, following in (('REM', 'NREM'), ('NREM', 'AWAKE')):
+        assert crew.reaches(phase)
+        voice.publish(messages.text_msg(json.dumps({'phase': phase})))
+        assert crew.reaches(following)

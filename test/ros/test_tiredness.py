@@ -38,10 +38,31 @@ def test_sleep_is_remembered_by_replacing_the_file(bench):
     path = bench.memory / 'slept.json'
     path.write_text('{"committed": 3}')
     before = path.stat().st_ino
-    bench.voice('phase').publish(messages.text_msg('NREM'))
-    assert bench.spin_until(lambda: path.stat().st_ino != before)
+    phase = bench.voice('phase')
+    for word in ('NREM', 'AWAKE'):
+        phase.publish(messages.text_msg(word))
+        assert bench.spin_until(lambda word=word: node.phase.name == word)
+    assert path.stat().st_ino != before
     assert json.loads(path.read_text()) == {'committed': 7}
     assert node.tired.since == 7
+
+
+def test_a_sleep_that_was_cut_short_leaves_it_tired(bench):
+    """The negative twin: a lost process, or a kill, between NREM and waking."""
+    node = heart(bench, 7)
+    phase = bench.voice('phase')
+    for word in ('NREM', 'SAFE', 'AWAKE'):
+        phase.publish(messages.text_msg(word))
+        assert bench.spin_until(lambda word=word: node.phase.name == word)
+    assert node.tired.since == 0
+    assert not (bench.memory / 'slept.json').exists()
+
+
+def test_a_log_full_of_life_is_tiring(bench):
+    node = heart(bench, 1000)                    # capacity 1000, tired_after 90,000
+    levels = bench.hear('context/tiredness')
+    assert bench.spin_until(lambda: levels and levels[-1].data >= 1.0)
+    assert node.tired.limit == 1000
 
 
 @pytest.mark.parametrize('content', ['', '{"comm', '[]', '{"committed": null}', '{}'])

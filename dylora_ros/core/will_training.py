@@ -1,0 +1,208 @@
+"""NREM, second half: the will learns from the log (paper, section 6).
+
+q has learned first. What it reads at every row of the log is the state that the continuous Q
+learns on, from rows drawn by surprise and error, a share of them dreamt. Everything on disk is
+whole at any moment: what is good, and beside it what this night has learned so far.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+import math
+from pathlib import Path
+import time
+
+import numpy as np
+from safetensors import SafetensorError
+
+from dylora_ros.core.dqn import ContinuousQ, LearnReport, Settings
+from dylora_ros.core.experience import DREAM_SHARE, Experience
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.rows import RowSchema
+from dylora_ros.core.trajectory import Sampler, Trajectory
+from dylora_ros.core.will import read_all, state_width, trajectory
+
+SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3,
+                    dreams=DREAM_SHARE)
+UPDATES = 4           # a row of the log and night, at most
+_READING = 0.3        # share of the budget for q's reading of the log, at most
+_SAVED = 10.0         # s between two times that a night's work is put on disk
+_SHOWN = 50           # updates between two words on progress
+_JUDGED = 1500        # held-out rows, at most
+
+
+@dataclass
+class WillReport:
+    """What the will learned in a night.
+
+    Attributes:
+        rows: of the log that it learned from.
+        updates: gradient steps.
+        before, after: on held-out rows, how far what it foretold was from what really followed
+            (mean absolute difference of discounted mean rewards). Before a first night: of
+            expecting the mean reward for ever. Not the Bellman error: that grows while the
+            values become right, since a constant has hardly any.
+        value_before, value: mean happiness on the held-out rows.
+        loss: error on the rows drawn at the end, in standard deviations of reward.
+        temperature: weight of the entropy at the end.
+        dreams: share of dreamt rows among those drawn.
+        kept: whether it is what the agent wakes with (not, if it got worse).
+    """
+
+    rows: int
+    updates: int
+    before: float
+    after: float
+    value_before: float
+    value: float
+    loss: float
+    temperature: float
+    dreams: float
+    kept: bool
+
+    def as_dict(self) -> dict:
+        """Return plain values."""
+        return asdict(self)
+
+
+class Chest:
+    """Where the will lies on disk: the good one, and the work of a night not yet over.
+
+    Args:
+        folder: of the agent's memory.
+        schema: of its rows; a will of other senses or other weights is not its own.
+    """
+
+    def __init__(self, folder: Path, schema: RowSchema):
+        self.good, self.night = folder / 'will.safetensors', folder / 'will_night.safetensors'
+        self._sizes = state_width(schema), schema.actions
+        self._owner = schema.digest().hex()[:16]
+
+    def load(self, path: Path | None = None, learning: bool = False) -> ContinuousQ | None:
+        """Return the good will (or that in ``path``), to act or to go on ``learning``, or None.
+
+        Raises:
+            SchemaError: what is there is not this agent's, or damaged.
+
+        """
+        path = path or self.good
+        try:
+            return ContinuousQ.load(path, self._sizes, self._owner, learning)
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            raise SchemaError(f'{path} is damaged ({error}); delete it') from error
+
+    def _own(self, path: Path) -> ContinuousQ | None:
+        try:
+            return self.load(path, learning=True)
+        except SchemaError:               # of an earlier body: the next good one replaces it
+            return None
+
+    def evening(self) -> tuple[ContinuousQ, ContinuousQ, bool]:
+        """Return the good will, the one that goes on learning, and whether both are newborn."""
+        good, night = self._own(self.good), self._own(self.night)
+        newborn = good is None
+        good = good or ContinuousQ(*self._sizes, SETTINGS)
+        return good, night or self._own(self.good) or self._twin(good), newborn
+
+    def _twin(self, dqn: ContinuousQ) -> ContinuousQ:
+        out = ContinuousQ(*self._sizes, dqn.settings)
+        out.load_state_dict(dqn.state_dict())
+        return out
+
+    def save_night(self, dqn: ContinuousQ):
+        """Keep what was learned so far, should the night be cut short."""
+        dqn.save(self.night, owner=self._owner)
+
+    def morning(self, dqn: ContinuousQ | None):
+        """End the night: take a new good will, or none."""
+        if dqn is not None:
+            dqn.save(self.good, owner=self._owner)
+        self.night.unlink(missing_ok=True)
+
+
+def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, seconds: float,
+          seed: int = 0, progress: Callable[[float, float], None] = lambda share, left: None,
+          clock: Callable[[], float] = time.monotonic, most: int | None = None
+          ) -> WillReport | None:
+    """Let the will learn from the log for a budget of seconds.
+
+    A night that was cut short goes on where its last copy on disk stands.
+
+    Args:
+        chest: its place on disk.
+        network: q, as the agent will wake with it.
+        data: the rows, as q learns from them.
+        rows: (n,) the same rows.
+        seconds: budget, reading and judging included.
+        seed: of the draws.
+        progress: called with (share done, seconds left).
+        clock: seconds; replaced in tests.
+        most: end earlier after this many updates (reproducible runs).
+
+    Returns:
+        What it did; None when all rewards are the same, so that nothing is worth wishing.
+
+    """
+    start = saved = clock()
+
+    def reading() -> bool:
+        spent = clock() - start
+        progress(min(spent / max(seconds, 1e-6), 1.0), max(0.0, seconds - spent))
+        return spent < _READING * seconds
+
+    read = read_all(network, data, going=reading)
+    first = len(rows) - len(read)
+    past = trajectory(rows[first:], read, data.schema)
+    count = len(past)
+    if not np.ptp(past.rewards[:count]):
+        return None
+    good, will, newborn = chest.evening()
+    if newborn:
+        for dqn in (good, will):
+            if not int(dqn.updates):
+                dqn.normalise(past.states[:count], past.rewards[:count])
+                dqn.expect(float(past.rewards[:count].mean()))
+    s = will.settings
+    held = data.held_out[data.held_out >= first] - first
+    held = held[past.follows[held]]
+    judged = held[:: max(1, len(held) // _JUDGED)]
+    really = past.returns(s.discount)[judged]
+    past.follows[held] = False                       # what judges does not teach
+    before, value_before = _judge(good, past, judged, really)
+    will.normalise(past.states[:count], past.rewards[:count])
+    left = UPDATES * count - (int(will.updates) - int(good.updates))
+    left = max(0, left if most is None else min(left, most))
+
+    def going(done: int) -> bool:
+        nonlocal saved
+        now = clock()
+        if now - saved > _SAVED:
+            saved = now
+            chest.save_night(will)
+        if done % _SHOWN == 0:
+            progress(max(done / max(left, 1), min((now - start) / max(seconds, 1e-6), 1.0)),
+                     max(0.0, seconds - (now - start)))
+        return now - start < seconds
+
+    share = min(s.dreams, float(past.dream[:count].mean()))
+    sampler = Sampler(past, s.batch, share, s.alpha, seed)
+    learned = will.learn(past, sampler, left, going) if past.follows.any() else LearnReport()
+    after, value = _judge(will, past, judged, really)
+    # what nobody taught is no will, however little it errs; NaN is not better
+    kept = int(will.updates) > int(good.updates) and after <= before
+    chest.morning(will if kept else None)
+    progress(1.0, 0.0)
+    return WillReport(count, learned.updates, before, after, value_before, value, learned.error,
+                      float(will.log_temperature.detach().exp()), learned.dreams, kept)
+
+
+def _judge(dqn: ContinuousQ, past: Trajectory, index: np.ndarray,
+           really: np.ndarray) -> tuple[float, float]:
+    """Return the error against what really followed, and the mean happiness; NaN without rows."""
+    if not len(index):
+        return math.nan, math.nan
+    foretold = dqn.foretell(past.states[index], past.actions[index])
+    return (float(np.abs(foretold - really).mean()),
+            float(dqn.value(past.states[index]).mean()))

@@ -1,0 +1,185 @@
+"""NREM: what the will learns, what of it is kept, what is left of a night cut short."""
+
+import numpy as np
+import pytest
+import torch
+
+from dylora_ros.core import will_training
+from dylora_ros.core.context import FLAG_DREAM, RowSchema
+from dylora_ros.core.dqn import Settings
+from dylora_ros.core.experience import DREAM_SHARE, Experience
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.will_training import Chest, learn
+
+ROWS = 600
+
+
+def life(schema, reward=True):
+    """Return rows whose reward is what vision's first number says."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros(ROWS, schema.dtype)
+    rows['stamp'] = (np.arange(ROWS) + 1) * 40_000_000
+    rows['mask'] = 3
+    wave = np.sin(np.arange(ROWS + 1) / 5)
+    rows['x'][:, :1], rows['x'][:, 1:2] = wave[:-1, None], wave[1:, None]
+    rows['action'] = rng.uniform(-1, 1, (ROWS, schema.actions))
+    if reward:
+        rows['reward'] = 0.3 + 0.1 * wave[:-1]
+        rows['reward_stamp'] = rows['stamp']
+    return rows
+
+
+@pytest.fixture
+def chest(tmp_path, small_schema, monkeypatch):
+    """Return an empty chest of small wills that learn fast."""
+    monkeypatch.setattr(will_training, 'SETTINGS', Settings(
+        width=32, actor_width=32, batch=64, discount=0.5, lr=3e-3, tau=0.05, dreams=DREAM_SHARE))
+    torch.manual_seed(0)
+    return Chest(tmp_path, small_schema)
+
+
+@pytest.fixture
+def night(chest, small_schema):
+    """Return a function that lets the will learn from rows for a number of updates."""
+    torch.manual_seed(0)
+    network = QNetwork(small_schema)
+
+    def run(rows, most=200, clock=lambda: 0.0, **options):
+        data = Experience(rows, small_schema)
+        return learn(chest, network, data, rows, 100.0, clock=clock, most=most, **options)
+    return run
+
+
+def test_the_first_night_makes_a_will_that_foresees_better_than_the_mean(
+        night, chest, small_schema):
+    report = night(life(small_schema))
+    assert report.kept
+    assert report.after < 0.7 * report.before
+    assert report.updates == 200
+    assert int(chest.load().updates) == 200
+
+
+def test_what_got_worse_on_held_out_rows_is_not_kept(night, chest, small_schema):
+    """The negative twin: held-out rows are paid the other way round."""
+    night(life(small_schema))
+    good = chest.good.read_bytes()
+    worse = Experience(life(small_schema), small_schema).held_out
+    data = life(small_schema)
+    data['reward'] += 0.4 * np.sin(np.arange(ROWS)).astype(np.float32)
+    data['reward'][worse] = life(small_schema)['reward'][worse]
+    report = night(data)
+    assert report.after > report.before
+    assert not report.kept
+    assert chest.good.read_bytes() == good
+    assert not chest.night.exists()
+
+
+def test_where_all_is_rewarded_alike_there_is_nothing_to_wish(night, chest, small_schema):
+    assert night(life(small_schema, reward=False)) is None
+    assert chest.load() is None
+
+
+def test_a_night_without_time_leaves_no_untaught_will(night, chest, small_schema):
+    report = night(life(small_schema), most=0)
+    assert report.updates == 0
+    assert not report.kept
+    assert chest.load() is None
+
+
+def test_no_will_before_the_first_night(chest):
+    assert chest.load() is None
+
+
+def test_a_night_goes_on_where_it_was_cut_short(night, chest, small_schema, monkeypatch):
+    """A kill after the last copy on disk: the next night starts with it, not anew."""
+    seconds = iter(range(0, 100_000))
+    monkeypatch.setattr(Chest, 'morning', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        night(life(small_schema), clock=lambda: next(seconds) / 10, most=150)
+    monkeypatch.undo()
+    assert chest.load() is None
+    done = int(chest.load(chest.night).updates)
+    assert done > 0
+    assert night(life(small_schema), most=7).updates == 7
+    assert int(chest.load().updates) == done + 7
+    assert not chest.night.exists()
+
+
+@pytest.mark.parametrize('moment', ['good', 'night'])
+def test_death_while_writing_leaves_what_was_there(
+        night, chest, small_schema, moment, monkeypatch):
+    night(life(small_schema), most=5)
+    good = chest.good.read_bytes()
+    from dylora_ros.core import dqn
+
+    def half(tensors, path, **_):
+        with open(path, 'wb') as file:
+            file.write(b'half')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dqn, 'save_file', half)
+    with pytest.raises(KeyboardInterrupt):
+        (chest.morning if moment == 'good' else chest.save_night)(chest.load())
+    monkeypatch.undo()
+    assert chest.good.read_bytes() == good
+    assert int(chest.load().updates) == 5
+    assert night(life(small_schema), most=3).updates == 3
+
+
+def test_damaged_or_foreign_files_are_named(night, chest, tmp_path, small_schema):
+    night(life(small_schema), most=3)
+    other = Chest(tmp_path, RowSchema(small_schema.modalities, 2, 4, adapters='other'))
+    with pytest.raises(SchemaError, match='other weights'):
+        other.load()
+    chest.good.write_bytes(b'rubbish')
+    with pytest.raises(SchemaError, match='damaged.*delete'):
+        chest.load()
+
+
+def test_a_foreign_will_does_not_keep_a_night_from_making_its_own(night, chest, small_schema):
+    chest.good.write_bytes(b'rubbish')
+    night(life(small_schema), most=200)
+    assert int(chest.load().updates) == 200
+
+
+def test_a_night_ends_with_its_seconds_and_tells_what_is_left(night, small_schema):
+    seconds, told = iter(range(100_000)), []
+    report = night(life(small_schema), most=None, clock=lambda: float(next(seconds)),
+                   progress=lambda share, left: told.append((share, left)))
+    assert 0 < report.updates < 100
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert told[-1] == (1.0, 0.0)
+
+
+def test_the_share_of_dreams_is_measured_and_no_more_than_wanted(night, small_schema):
+    rows = life(small_schema)
+    rows['flags'][300:500] = FLAG_DREAM
+    assert night(rows, most=20).dreams == pytest.approx(DREAM_SHARE, abs=0.02)
+
+
+def test_few_dreams_are_not_dreamt_over_and_over(night, small_schema):
+    """The negative twin: 12 of 600 rows are 2 per cent, in the log as in what is drawn."""
+    rows = life(small_schema)
+    rows['flags'][300:312] = FLAG_DREAM
+    assert night(rows, most=20).dreams == pytest.approx(0.02, abs=0.01)
+
+
+def test_held_out_rows_do_not_teach(night, chest, small_schema):
+    held = Experience(life(small_schema), small_schema).held_out
+    seen = []
+    sampler = will_training.Sampler
+
+    class Watched(sampler):
+        def draw(self):
+            seen.extend(index := super().draw())
+            return index
+
+    will_training.Sampler = Watched
+    try:
+        night(life(small_schema), most=20)
+    finally:
+        will_training.Sampler = sampler
+    assert seen
+    assert not set(seen) & set(held)

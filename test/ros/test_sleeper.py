@@ -1,0 +1,86 @@
+"""The sleeping process: killed at any moment it leaves a memory that can be slept on again."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.predictor import QNetwork
+from dylora_ros.core.will_training import Chest
+from dylora_ros.modalities import registry
+from dylora_ros.nodes.sleeper import Sleeper
+
+ROWS = 300
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Return what a predictor would ask for, over a short life whose reward swings."""
+    schema = registry.row_schema(2, registry.SHIPPED)
+    rng = np.random.default_rng(0)
+    with GlobalContext.open(tmp_path / 'context.gc', schema, 1000) as log:
+        for i in range(ROWS):
+            row = np.zeros((), schema.dtype)
+            row['stamp'] = row['reward_stamp'] = (i + 1) * 40_000_000
+            row['mask'] = 15
+            row['x'] = np.sin(i / 5 + np.arange(schema.width))
+            row['action'] = rng.uniform(-1, 1, schema.actions)
+            row['reward'] = np.sin(i / 5)
+            log.append_row(row)
+    return {'memory': str(tmp_path), 'weights': str(tmp_path), 'joints': 2,    # no rehearsal
+            'window': 1000, 'period': 0.04, 'REM': 1.0, 'NREM': 3.0, 'seed': 0,
+            'train_rows': 1000, 'q': str(registry.SHIPPED / 'q.safetensors')}
+
+
+def night(sleeper, until, seconds=90.0):
+    """Let it train until ``until(events)``; returns the last events."""
+    sleeper.begin('NREM')
+    end = time.monotonic() + seconds
+    told = []
+    while time.monotonic() < end:
+        told += sleeper.events()
+        if until(told):
+            return told
+        time.sleep(0.02)
+    raise AssertionError(f'not within {seconds} s: {told[-3:]}')
+
+
+def over(told):
+    return any(kind == 'done' for kind, _ in told)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.7])
+def test_killed_while_it_trains_it_leaves_what_can_be_loaded(options, tmp_path, share):
+    sleeper = Sleeper(options)
+    night(sleeper, lambda told: any(k == 'progress' and v[0] >= share for k, v in told))
+    os.kill(sleeper._process.pid, signal.SIGKILL)
+    sleeper._process.join(5.0)
+    schema = registry.row_schema(2, registry.SHIPPED)
+    for path in tmp_path.glob('q.safetensors'):
+        QNetwork.load(path, schema)
+    chest = Chest(tmp_path, schema)
+    chest.load()
+    chest.load(chest.night)
+    end = time.monotonic() + 5.0
+    while not over(told := sleeper.events()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert told[-1][1]['error'] == 'the sleeping process died'
+    sleeper.stop()
+
+
+def test_after_a_kill_it_sleeps_again_and_reports_what_q_and_the_will_learned(
+        options, tmp_path):
+    schema = registry.row_schema(2, registry.SHIPPED)
+    chest = Chest(tmp_path, schema)
+    chest.night.with_suffix('.part').write_bytes(b'half')          # what a kill leaves behind
+    (tmp_path / 'q.part').write_bytes(b'half')
+    sleeper = Sleeper(options)
+    report = night(sleeper, over)[-1][1]
+    sleeper.stop()
+    assert 'error' not in report
+    assert {'before', 'after', 'kept'} <= set(report) & set(report['will'])
+    assert (chest.load() is not None) == report['will']['kept']
+    assert not chest.night.exists()
