@@ -38,7 +38,7 @@ RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
 KEPT = 64                       # principal directions of the frozen features
 IMBALANCE = 11                  # one life in so many has all senses, the others have one
 NAMES = 'where', 'name', 'fill vision', 'fill audio', 'fill body', 'arrive'
-SHORT = 150                     # steps of pairs and coupling on the imbalanced data
+SHORT = 75                      # steps of pairs and coupling on the imbalanced data
 UNEVEN = 'where', 'name', 'fill vision'     # tasks of the imbalanced data
 LAST = 'fill body', 'arrive'    # tasks that are run last
 MOST_TESTED = 800               # samples of a task
@@ -106,7 +106,8 @@ def run(task: Task, lives: Lives, moments: Moments, featured: Moments, count: in
     courses['joint'] = fit_joint(joint, task, moments, split, seed)
     torch.manual_seed(100 * seed + 90)
     late = LateFusion({n: featured.shapes[n] for n in task.sources}, width, WIDTH)
-    courses['late'] = train(late, late, task, featured, task.sources, split, 100 * seed + 90)
+    courses['late'] = train(late, late, (late.straight, late.newest), task, featured,
+                            task.sources, split, 100 * seed + 90)
     late.eval()
     arms = {'pairs': (lambda w: coupling.pairs_only(w, task.target), moments),
             'coupled': (lambda w: coupling(w, task.target), moments),
@@ -164,7 +165,8 @@ def run_imbalanced(task: Task, lives: Lives, moments: Moments, count: int, seed:
                 task, lives, predict_all(f, task, moments, task.sources, test), test)}
                        for arm, f in arms.items()},
             'seconds': {'pairs': sum(c.seconds for c in pairs.values()),
-                        'coupled': coupled.seconds, 'joint': jointly.seconds},
+                        'coupled': coupled.seconds, 'joint': jointly.seconds,
+                        'joint_until_kept': jointly.until},
             'lives': {'all senses': len(whole), 'one sense': len(known) - len(whole)}}
 
 

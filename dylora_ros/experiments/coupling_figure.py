@@ -11,7 +11,7 @@ STYLE = {'one': ('best single sense', '#8d99ae'), 'pairs': ('pair networks only'
 
 
 def draw(result: dict, path: Path):
-    """Draw scores of all arms, the sweep over missing senses, and the imbalanced data."""
+    """Draw scores of all arms, and the sweep over missing senses."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot

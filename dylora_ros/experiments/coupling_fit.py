@@ -17,19 +17,30 @@ from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
 BATCH = 64
-MOST = 1000                     # steps
-CHECK, PATIENCE = 50, 6        # steps between looks at the validation lives; looks without gain
-DROP = 0.2, 0.15                # chance that a sense is off in a sample, or was switched off
+MOST = 400                      # steps
+CHECK, PATIENCE = 25, 6         # steps between looks at the validation lives; looks without gain
+DROP = 0.1, 0.1                 # chance that a sense is off in a sample, or was switched off
 NOISE = 0.5                     # on LR states (and features), whose unit is their deviation
-_SHARP = 20.0                   # of the choice between names
+_RIDGES = 0.03, 0.3, 3.0        # candidates, in units of the samples' number
+_SETTLED = 4096                 # samples of the closed form at most
+_TRUSTS = 0.0, 1.0, 2.0, 4.0, 16.0      # powers of the pairs' precision: mean .. best pair
+_MEAN = 0.04                    # share of the newest weights in their running mean
+
+
+# the layer of a network that begins at zero, and what it reads of a window
+Linear = tuple[nn.Linear, Callable[[Window], torch.Tensor]]
 
 
 @dataclass
 class Course:
-    """How a training went: steps, processor seconds, and the best validation loss."""
+    """How a training went: steps, processor seconds, and the best validation loss.
+
+    ``until`` are the seconds until the weights that were kept.
+    """
 
     steps: int
     seconds: float
+    until: float
     loss: float
 
 
@@ -58,22 +69,29 @@ def seen(task: Task, moments: Moments, index: np.ndarray, names) -> Window:
 
 
 def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Tensor:
-    """Squared error of the target; for naming, the right sentence must be the nearest."""
+    """Squared error of the target; for naming, the right sentence must be the nearest.
+
+    What a name is told by is taken as normal around the right candidate, of unit variance.
+    """
     if task.candidates is None:
         return F.mse_loss(predicted, task.truth[index])
     far = torch.cdist(predicted, task.candidates).square()
-    return F.cross_entropy(-_SHARP * far, torch.from_numpy(task.answer[index]))
+    return F.cross_entropy(-0.5 * far, torch.from_numpy(task.answer[index]))
 
 
-def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Task,
-          moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
+def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: Linear,
+          task: Task, moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
           most: int = MOST, masked: Callable[[Window, np.ndarray], Window] | None = None,
-          lr: float = 2e-3) -> Course:
+          lr: float = 4e-3) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
+
+    First the linear path is fitted in closed form (:func:`settle`), then all weights by gradient.
+    What is kept is a running mean of the weights (Polyak and Juditsky 1992).
 
     Args:
         predict: window -> (b, w).
         module: what is trained; other parts keep their weights.
+        linear: its linear path.
         task: what is learned.
         moments: where the windows come from.
         sources: modalities that are read.
@@ -86,45 +104,85 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Ta
     """
     start = time.process_time()
     rng = np.random.default_rng(seed)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr, weight_decay=0.05, fused=True)
     chosen, validation = split
     validation = validation[:: max(1, len(validation) // 512)]
     judged = seen(task, moments, validation, sources)
     if len(sources) > 1:
         judged = disturb(judged, sources, np.random.default_rng(0))
-    since, steps = 0, 0
+
+    def draw(index):
+        window = seen(task, moments, index, sources)
+        if masked is not None:
+            window = masked(window, index)
+        if len(sources) > 1:
+            window = disturb(window, sources, rng)
+        return blur(window)
+
+    @torch.no_grad()
+    def judge():
+        return float(loss_of(task, predict(judged), validation))
+
+    parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr, weight_decay=0.05, fused=True)
+    module.eval()
     # what it begins with counts too: a coupled network begins as the mean of its pairs
-    with torch.no_grad():
-        best = float(loss_of(task, predict(judged), validation))
-    kept = {k: v.clone() for k, v in module.state_dict().items()}
+    best = settle(linear, predict, task, draw, rng.permutation(chosen)[:_SETTLED], judge)
+    kept = mean = {k: p.detach().clone() for k, p in parameters.items()}
+    since, steps, until = 0, 0, time.process_time() - start
     while steps < most and since < PATIENCE:
-        module.train()
         for _ in range(CHECK):
             for group in optimizer.param_groups:
-                group['lr'] = lr * min(1.0, (steps + 1) / 50) * 0.5 ** (steps / 500)
+                group['lr'] = lr * min(1.0, (steps + 1) / 25) * 0.5 ** (steps / 200)
             index = rng.choice(chosen, BATCH)
-            window = seen(task, moments, index, sources)
-            if masked is not None:
-                window = masked(window, index)
-            if len(sources) > 1:
-                window = disturb(window, sources, rng)
-            window = blur(window)
-            loss = loss_of(task, predict(window), index)
+            loss = loss_of(task, predict(draw(index)), index)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
             steps += 1
-        module.eval()
-        with torch.no_grad():
-            value = float(loss_of(task, predict(judged), validation))
+            mean = dict(zip(mean, torch._foreach_lerp(
+                list(mean.values()), [p.detach() for p in parameters.values()],
+                max(_MEAN, 1 / (steps + 1))), strict=True))
+        trained = {k: p.detach().clone() for k, p in parameters.items()}
+        module.load_state_dict(mean, strict=False)
+        value = judge()
         since += 1
         if value < best:
-            best, since = value, 0
-            kept = {k: v.clone() for k, v in module.state_dict().items()}
-    module.load_state_dict(kept)
-    return Course(steps, time.process_time() - start, best)
+            best, since, kept, until = value, 0, mean, time.process_time() - start
+        module.load_state_dict(trained, strict=False)
+    module.load_state_dict(kept, strict=False)
+    return Course(steps, time.process_time() - start, until, best)
+
+
+@torch.no_grad()
+def settle(linear: Linear, predict: Callable[[Window], torch.Tensor], task: Task,
+           draw: Callable[[np.ndarray], Window], chosen: np.ndarray,
+           judge: Callable[[], float]) -> float:
+    """Fit the linear path in closed form to what is still wrong (ridge regression).
+
+    How close it stays to its old weights is chosen by the validation loss, which is returned; no
+    change at all is one of the choices.
+    """
+    straight, newest = linear
+    inputs, wrong = [], []
+    for part in np.array_split(chosen, max(1, len(chosen) // 256)):
+        window = draw(part)
+        inputs.append(F.pad(newest(window), (0, 1), value=1.0))
+        wrong.append(task.truth[part] - predict(window))
+    x, y = torch.cat(inputs).double(), torch.cat(wrong).double()
+    gram, cross = x.T @ x / len(x), x.T @ y / len(x)
+    old = straight.weight.clone(), straight.bias.clone()
+    best, kept = judge(), old
+    for ridge in _RIDGES:
+        change = torch.linalg.solve(gram + ridge * torch.eye(len(gram)).double(), cross).float()
+        straight.weight.copy_(old[0] + change[:-1].T)
+        straight.bias.copy_(old[1] + change[-1])
+        value = judge()
+        if value < best:
+            best, kept = value, (straight.weight.clone(), straight.bias.clone())
+    straight.weight.copy_(kept[0])
+    straight.bias.copy_(kept[1])
+    return best
 
 
 @torch.no_grad()
@@ -157,8 +215,8 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
         torch.manual_seed(100 * seed + i)
         pair = coupling.add((source,), task.target)
         part = only(source, split[0]), split[1]
-        courses[source] = train(pair, pair, task, moments, (source,), part, 100 * seed + i,
-                                most)
+        courses[source] = train(pair, pair, (pair.straight, pair.reader.newest), task, moments,
+                                (source,), part, 100 * seed + i, most)
         pair.requires_grad_(False)
         said = predict_all(pair, task, moments, (source,), split[1])
         there = seen(task, moments, split[1], (source,)).available((source,))
@@ -169,13 +227,27 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
 
 def fit_coupled(coupling: Coupling, task: Task, moments: Moments,
                 split: tuple[np.ndarray, np.ndarray], seed: int, most: int = MOST) -> Course:
-    """Add the coupled network of a task's target over its frozen pairs, and train it."""
+    """Add the coupled network of a task's target over its frozen pairs, and train it.
+
+    How much more it trusts the better pairs at the beginning is chosen on the validation lives.
+    """
     torch.manual_seed(100 * seed + 50)
     coupled = coupling.couple(task.target)
-    course = train(lambda w: coupling(w, task.target), coupled, task, moments, task.sources,
+    start = time.process_time()
+    judged = disturb(seen(task, moments, split[1], task.sources), task.sources,
+                     np.random.default_rng(0))
+    with torch.no_grad():
+        precision, losses = coupled.trust.clone(), []
+        for power in _TRUSTS:
+            coupled.trust.copy_(power * precision)
+            losses.append(float(loss_of(task, coupling(judged, task.target), split[1])))
+        coupled.trust.copy_(_TRUSTS[int(np.argmin(losses))] * precision)
+    spent = time.process_time() - start
+    course = train(lambda w: coupling(w, task.target), coupled,
+                   (coupled.straight, coupled.reader.newest), task, moments, task.sources,
                    split, 100 * seed + 50, most)
     coupled.requires_grad_(False)
-    return course
+    return replace(course, seconds=course.seconds + spent, until=course.until + spent)
 
 
 def fit_joint(coupling: Coupling, task: Task, moments: Moments,
@@ -185,8 +257,9 @@ def fit_joint(coupling: Coupling, task: Task, moments: Moments,
     torch.manual_seed(100 * seed + 70)
     for source in task.sources:
         coupling.add((source,), task.target)
-    coupling.couple(task.target)
-    course = train(lambda w: coupling(w, task.target), coupling, task, moments, task.sources,
+    coupled = coupling.couple(task.target)
+    course = train(lambda w: coupling(w, task.target), coupling,
+                   (coupled.straight, coupled.reader.newest), task, moments, task.sources,
                    split, 100 * seed + 70, masked=masked)
     coupling.requires_grad_(False)
     return course
@@ -209,9 +282,12 @@ class LateFusion(nn.Module):
         self.head = nn.Sequential(nn.Linear(joined, 2 * width), nn.GELU(),
                                   nn.Linear(2 * width, outputs))
 
+    def newest(self, window: Window) -> torch.Tensor:
+        """Return the newest features side by side (b, .), zeros where masked."""
+        return torch.cat([reader.newest(window) for reader in self.readers.values()], 1)
+
     def forward(self, window: Window) -> torch.Tensor:
         """Predict (b, w); a missing modality is zeros."""
         parts = [window.available((n,)).float()[:, None] * reader(window)
                  for n, reader in self.readers.items()]
-        newest = torch.cat([reader.newest(window) for reader in self.readers.values()], 1)
-        return self.straight(newest) + self.head(torch.cat(parts, 1))
+        return self.straight(self.newest(window)) + self.head(torch.cat(parts, 1))

@@ -94,6 +94,8 @@ def one_imbalanced(found: list[dict]) -> dict:
             'seconds': {k: round(v, 2) for k, v in seconds.items()},
             'time_over_joint': round((seconds['pairs'] + seconds['coupled'])
                                      / seconds['joint'], 3),
+            'time_over_joint_until_kept': round((seconds['pairs'] + seconds['coupled'])
+                                                / seconds['joint_until_kept'], 3),
             'time_over_joint_once_pairs_exist': round(seconds['coupled'] / seconds['joint'], 3)}
 
 

@@ -130,7 +130,7 @@ def tasks(lives: Lives, schema: RowSchema, seed: int = 0) -> list[Task]:
     number = {s: i for i, s in enumerate(nameable())}
     named = np.array([number[view.seen(TOYS[sounding[i]], *place[i, 2:])] for i in row])
     meaning = torch.from_numpy(lives.meaning.reshape(len(lives.meaning), -1))
-    meaning = meaning[[lives.sentences.index(s) for s in number]]
+    meaning = whitened(meaning[[lives.sentences.index(s) for s in number]])
     out.append(Task('name', 'text', row, meaning[named], tuple(n for n in ORDER if n != 'text'),
                     answer=named, candidates=meaning))
     for i, name in enumerate(schema.modalities):
@@ -140,6 +140,18 @@ def tasks(lives: Lives, schema: RowSchema, seed: int = 0) -> list[Task]:
         since = torch.from_numpy(rng.uniform(*OFF, len(row)).astype(np.float32))
         out.append(Task(f'fill {name}', name, row, x[name][row], off=name, since=since))
     return out
+
+
+def whitened(points: torch.Tensor) -> torch.Tensor:
+    """Return points (c, w) in their own c - 1 principal directions, each of unit variance.
+
+    In text's LR state "left" and "right" are 0.1 apart and two toys 20: without this, only the
+    toy would count.
+    """
+    points = (points - points.mean(0)).double()
+    left, size, _ = torch.linalg.svd(points, full_matrices=False)
+    kept = size > 1e-4 * size[0]
+    return (left[:, kept] * len(points) ** 0.5).float()
 
 
 def toward(azimuth: np.ndarray, elevation: np.ndarray, pan: np.ndarray,

@@ -13,8 +13,23 @@ from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.window import LAGS, window_of
 from dylora_ros.experiments import coupling_fit, coupling_report, coupling_weights
 from dylora_ros.experiments.coupling_data import compose, CYCLES, Lives
-from dylora_ros.experiments.coupling_fit import disturb, fit_coupled, fit_pairs, predict_all, seen
-from dylora_ros.experiments.coupling_tasks import arrivals, Moments, nameable, tasks, toward
+from dylora_ros.experiments.coupling_fit import (
+    disturb,
+    fit_coupled,
+    fit_pairs,
+    loss_of,
+    predict_all,
+    seen,
+    settle,
+)
+from dylora_ros.experiments.coupling_tasks import (
+    arrivals,
+    Moments,
+    nameable,
+    tasks,
+    toward,
+    whitened,
+)
 from dylora_ros.modalities.specs import ORDER
 
 SCHEMA = RowSchema(dict.fromkeys(ORDER, (1, 4)), 2, adapters='test')
@@ -141,6 +156,56 @@ def test_coupled_beats_each_pair_where_only_both_know(lives, todo, monkeypatch):
     both = score(lambda w: coupling(w, 'vision'), task.sources)
     for name in task.sources:
         assert both > score(coupling.pairs[f'{name}>vision'], (name,)) + 0.1
+
+
+def test_what_is_linear_is_found_in_closed_form(lives, todo):
+    moments = Moments(lives, SCHEMA)
+    task = replace(todo['fill vision'], sources=('audio', 'body'), off=None)
+    pair = Coupling(moments.shapes, {'vision': 4}, 16).add(task.sources, 'vision')
+    torch.nn.init.zeros_(pair.head[-1].weight)
+    index = np.arange(len(task.row))
+    window = seen(task, moments, index, task.sources)
+    before = loss_of(task, pair(window), index).item()
+    after = settle((pair.straight, pair.reader.newest), pair, task,
+                   lambda part: seen(task, moments, part, task.sources), index,
+                   lambda: loss_of(task, pair(window), index).item())
+    assert after == pytest.approx(loss_of(task, pair(window), index).item())
+    assert after < 0.02 * before
+
+
+def test_closed_form_changes_nothing_where_it_would_make_it_worse(lives, todo):
+    moments = Moments(lives, SCHEMA)
+    task = replace(todo['fill vision'], off=None)
+    pair = Coupling(moments.shapes, {'vision': 4}, 16).add(('body',), 'vision')
+
+    def judge():                                  # whoever moves away from zero does worse
+        return pair.straight.weight.abs().sum().item()
+
+    settle((pair.straight, pair.reader.newest), pair, task,
+           lambda part: seen(task, moments, part, ('body',)), np.arange(200), judge)
+    assert judge() == 0
+
+
+def test_coupled_begins_no_worse_than_its_best_pair(lives, todo, monkeypatch):
+    monkeypatch.setattr(coupling_fit, 'DROP', (0.0, 0.0))
+    monkeypatch.setattr(coupling_fit, 'PATIENCE', 0)            # no gradient step
+    moments = Moments(lives, SCHEMA)
+    task = replace(todo['fill vision'], sources=('vision', 'text'), off=None)
+    coupling = Coupling(moments.shapes, {'vision': 4}, 16)
+    index = np.arange(0, len(task.row), 4)
+    fit_pairs(coupling, task, moments, (index, index), seed=0)
+    fit_coupled(coupling, task, moments, (index, index), seed=0)
+    window = seen(task, moments, index, task.sources)
+    best = min(loss_of(task, coupling.pairs[f'{n}>vision'](window), index).item()
+               for n in task.sources)
+    assert loss_of(task, coupling(window, 'vision'), index).item() <= 1.01 * best
+
+
+def test_whitened_points_are_equally_far_apart():
+    points = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    points[:, 0] *= 100
+    far = torch.cdist(*2 * [whitened(points)])
+    torch.testing.assert_close(far, 10 ** 0.5 * (1 - torch.eye(5)), atol=1e-3, rtol=0)
 
 
 def test_the_coupling_of_pretraining_can_be_loaded_by_an_agent(lives, tmp_path, monkeypatch):
