@@ -95,15 +95,34 @@ def _train(options: dict, pipe) -> dict:
     from dylora_ros.core.experience import Experience
     from dylora_ros.core.sleep import PASSES, RATE, train
     log, network = _open(options)
-    rows = log.rows(log.committed - options['train_rows'], log.committed)
+    rows, forged = _genuine(log, options)
     report = train(network, Experience(rows, log.schema), options['NREM'],
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
                    childhood=rehearsal.experience(Path(options['weights']), log.schema),
                    progress=lambda share, left: pipe.send(('progress', (share, left))))
     if report.kept:
         network.save(Path(options['memory']) / 'q.safetensors')
-    return {k: None if isinstance(v, float) and math.isnan(v) else v
-            for k, v in report.as_dict().items()}
+    return {'forged_rows': forged, **{k: None if isinstance(v, float) and math.isnan(v) else v
+                                      for k, v in report.as_dict().items()}}
+
+
+def _genuine(log, options: dict) -> tuple:
+    """Return the newest rows, those that another hand has written forgotten, and how many."""
+    import numpy as np
+
+    from dylora_ros.core.audit import Audit
+    from dylora_ros.core.seal import RowTags, Secret
+    memory, stop = Path(options['memory']), log.committed
+    rows = log.rows(stop - options['train_rows'], stop)
+    tags = RowTags(memory / 'context.tags', Secret(bytes.fromhex(options['secret'])), log)
+    rows, forged = tags.withhold(rows, np.arange(stop - len(rows), stop))
+    tags.close()
+    if len(forged):
+        audit = Audit(memory / 'seal' / 'sleep.log')
+        for number in forged:
+            audit.note('memory', f'row {number} was written by another hand; it is not learned')
+        audit.close()
+    return rows, len(forged)
 
 
 def _dream(options: dict, pipe) -> dict:

@@ -28,6 +28,11 @@ def stamp_ns(message) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
+def frame(message) -> str:
+    """Return the header's frame; sealed messages carry their seal there."""
+    return message.header.frame_id
+
+
 def header(ns: int, frame: str) -> Header:
     """Return a Header."""
     return Header(stamp=time_msg(ns), frame_id=frame)
