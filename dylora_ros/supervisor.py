@@ -36,7 +36,7 @@ class Supervisor:
         self.running: dict[str, subprocess.Popen] = {}
         self._died: dict[str, list[float]] = {name: [] for name in processes}
         self._restart: dict[str, float] = {}
-        self._secret = Secret()
+        self.secret = Secret()
         self._born: set[str] = set()           # processes that have been there
         self.events: list[str] = []
         self._cpu: dict[int, float] = {}
@@ -54,7 +54,7 @@ class Supervisor:
                    '--nice', str(graph.NICE.get(name, 0))]
         sealed = None
         if HOLDERS & set(self._nodes[name]):
-            sealed = give(self._secret, again=name in self._born)
+            sealed = give(self.secret, again=name in self._born)
             command += ['--seal-fd', str(sealed.fileno())]
         self._born.add(name)
         command += ['--ros-args', *self._ros_args]

@@ -14,8 +14,8 @@ _LARGE = 32 << 20     # bytes; an older, larger file is put aside at a start
 class Audit:
     """Append-only list of attempts in a file, counted by kind.
 
-    The lines of this life are kept in memory too: a file that was cut, changed in length, moved
-    or deleted is written again, and that was an attempt as well.
+    The lines are kept in memory too: a file that was cut, changed, moved or deleted is written
+    again, and that was an attempt as well.
 
     Args:
         path: of the file, one JSON object a line.
@@ -29,6 +29,8 @@ class Audit:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > _LARGE:
             path.replace(path.with_suffix('.old'))
+        if path.exists():
+            self._lines.extend(path.read_text(errors='replace').splitlines(keepends=True))
         self._open()
 
     def _open(self):
@@ -36,7 +38,7 @@ class Audit:
         self._known = os.fstat(self._file.fileno())
 
     def note(self, kind: str, what: str):
-        """Write down one attempt.
+        """Write down one attempt; a disk that is full costs the line on it, not the process.
 
         Args:
             kind: for counting.
@@ -54,8 +56,11 @@ class Audit:
             return
         line = json.dumps({'t': round(time.time(), 3), 'n': n, 'kind': kind, 'what': what}) + '\n'
         self._lines.append(line)
-        self._file.write(line)
-        self._known = os.fstat(self._file.fileno())
+        try:
+            self._file.write(line)
+            self._known = os.fstat(self._file.fileno())
+        except OSError:
+            self._known = None           # all lines are tried again at the next look
 
     @property
     def total(self) -> int:
@@ -69,18 +74,24 @@ class Audit:
 
     def _heal(self):
         try:
-            found = os.stat(self.path)
-            same = (found.st_ino, found.st_size, found.st_mtime_ns) == (
-                self._known.st_ino, self._known.st_size, self._known.st_mtime_ns)
+            found = os.lstat(self.path)
+            same = self._known is not None and (found.st_ino, found.st_size, found.st_mtime_ns) \
+                == (self._known.st_ino, self._known.st_size, self._known.st_mtime_ns)
         except OSError:
             same = False
         if same:
             return
-        self._file.close()
-        part = self.path.with_suffix('.part')
-        part.write_text(''.join(self._lines))
-        part.replace(self.path)
-        self._open()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                self.path.rename(f'{self.path}.{time.time_ns()}')
+            part = self.path.with_suffix('.part')
+            part.write_text(''.join(self._lines))
+            part.replace(self.path)
+            self._file.close()
+            self._open()
+        except OSError:
+            return                       # not now; the lines are in memory
         self._write('audit', f'{self.path.name} was changed by another hand; written again')
 
     def close(self):

@@ -287,6 +287,7 @@ class RowTags:
 
 def write_bundle(path: Path, secret: Secret, content: bytes):
     """Keep what is sealed for a process of the same life that has to start again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix('.part')
     part.write_bytes(secret.tag('bundle', content) + content)
     part.replace(path)

@@ -72,10 +72,10 @@ class Watch:
             raise OSError(code, f'cannot watch {path.parent}: {os.strerror(code)}')
         self._folders[number] = path.parent
 
-    def expect(self, path: Path):
-        """Let one replacement of a file pass: it is our own."""
+    def expect(self, path: Path, times: int = 1):
+        """Let replacements of a file pass, which are our own (-1: one did not take place)."""
         path = Path(os.path.abspath(path))
-        self._own[path] = self._own.get(path, 0) + 1
+        self._own[path] = self._own.get(path, 0) + times
 
     def _run(self):
         while True:

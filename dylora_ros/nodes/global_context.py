@@ -8,7 +8,7 @@ from dylora_ros.core.agent import finish
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_LATE, GlobalContext
 from dylora_ros.core.cycle import Composer, Prediction
 from dylora_ros.core.phases import Phase, Tiredness
-from dylora_ros.core.seal import Receiver, RowTags, SealError, Sender, Verdicts
+from dylora_ros.core.seal import Receiver, RowTags, Sender, Verdicts
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
@@ -166,21 +166,21 @@ class GlobalContextNode(SealedNode):
         self._heat[:, -1] = row['x']
 
     def _on_dream(self, message):
-        row = messages.row(message, self.log.schema.dtype).copy()
         try:
+            row = messages.row(message, self.log.schema.dtype).copy()
             self._dreams.open(messages.frame(message), row.tobytes())
-        except SealError as error:
+        except ValueError as error:
             self.attempt('dream', f'a row on dream/row: {error}')
             return
         if self.phase == Phase.REM and row['flags'] & FLAG_DREAM:
             self._append(row)
 
     def _on_judged(self, message):
-        value, stamp = float(messages.tensor(message)[0, 0]), messages.stamp_ns(message)
         try:
+            value, stamp = messages.number(message), messages.stamp_ns(message)
             self._verdicts.open(messages.frame(message), value, stamp, self._sender)
-        except SealError as error:
-            self.attempt('judged', f'a reward of {value:.3g} on reward/judged: {error}')
+        except ValueError as error:
+            self.attempt('judged', f'a reward on reward/judged: {error}')
             return
         self._reward = (value, stamp)
 

@@ -1,12 +1,13 @@
 """Reward node: judges each committed row by the statements; sealed, in its own process."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.rows import FLAG_DREAM
-from dylora_ros.core.seal import read_bundle, Receiver, SealError, Verdicts, write_bundle
+from dylora_ros.core.seal import read_bundle, Receiver, Verdicts, write_bundle
 from dylora_ros.core.watch import locked, Watch
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS
@@ -16,6 +17,8 @@ from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
 from dylora_ros.ros.sealed import SealedNode
 from dylora_ros.secret import life
+
+_DIGESTS = 64         # bytes: of the statements and of the projector, before what they make
 
 
 class RewardNode(SealedNode):
@@ -49,10 +52,17 @@ class RewardNode(SealedNode):
         if getattr(self, '_sealed', None) is None:
             if life().again:
                 self._sealed = read_bundle(self._bundle, life().secret)
+                if self._digests() != self._sealed[:_DIGESTS]:
+                    self.attempt('file', 'statements or projector were changed while this node '
+                                 'was down; what was sealed stays in force')
             else:
-                self._sealed = self._read(*size).to_bytes()
+                self._sealed = self._digests() + self._read(*size).to_bytes()
                 write_bundle(self._bundle, life().secret, self._sealed)
-        self.reward = StatementReward.from_bytes(self._sealed, *size)
+        self.reward = StatementReward.from_bytes(self._sealed[_DIGESTS:], *size)
+
+    def _digests(self) -> bytes:
+        return b''.join(hashlib.sha256(p.read_bytes() if p.is_file() else b'').digest()
+                        for p in (self._statements, self._projector))
 
     def _read(self, width: int, modalities: int):
         """Return the reward that the files are of; they are read once, here."""
@@ -100,15 +110,20 @@ class RewardNode(SealedNode):
                 self._writer = None          # the writer itself has ended; the next one opens them
                 return
         self.attempt('file', f'{path} was {what}; what was sealed stays in force')
-        if path.name == self._bundle.name:
-            self._watch.expect(self._bundle)
-            write_bundle(self._bundle, life().secret, self._sealed)
+        if path == self._bundle:
+            self._watch.expect(path)
+            try:
+                write_bundle(path, life().secret, self._sealed)
+                self._watch.add(path)        # its folder may be a new one
+            except OSError as error:
+                self._watch.expect(path, -1)
+                self.attempt('file', f'{path} cannot be written again: {error}')
 
     def _on_row(self, message):
-        row = messages.row(message, self.schema.dtype)
         try:
+            row = messages.row(message, self.schema.dtype)
             ticket = self._rows.open(messages.frame(message), row.tobytes())
-        except SealError as error:
+        except ValueError as error:
             self.attempt('row', f'a row on context/row: {error}')
             return
         if self._writer != ticket.session:   # it has opened its files; whoever does now is odd

@@ -67,6 +67,19 @@ def tensor(message: Image) -> np.ndarray:
     return values.reshape(message.height, message.width)
 
 
+def number(message: Image) -> float:
+    """Unwrap the one number of a :func:`tensor_msg`.
+
+    Raises:
+        MessageError: it holds more, or none.
+
+    """
+    values = tensor(message)
+    if values.size != 1:
+        raise MessageError(f'{values.size} numbers, expected one')
+    return float(values[0, 0])
+
+
 def row_msg(row: np.ndarray, frame: str = 'context') -> Image:
     """Wrap a log row as bytes, stamped as the row."""
     return _image(np.frombuffer(row.tobytes(), 'u1')[None], '8UC1', int(row['stamp']), frame)
