@@ -49,14 +49,14 @@ NODES = ('global_context', 'reward')
 class Person:
     """Who starts the agent and shows it things: the manager's and the senses' part."""
 
-    def __init__(self, schema, seed: int):
+    def __init__(self, schema, seed: int, namespace: str):
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
         from dylora_ros.ros import messages
         from dylora_ros.ros.interfaces import TOPICS
         rclpy.init(args=[])
-        self.node = rclpy.create_node('person')
+        self.node = rclpy.create_node('person', namespace=namespace)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._messages, self._schema = messages, schema
@@ -258,7 +258,8 @@ def campaign(options, folder: Path) -> dict:
         shutil.copy(ROOT / 'config/statements.yaml', folder / name)
     statements, projector = folder / 'statements.yaml', weights / 'projector.safetensors'
     schema = registry.row_schema(2, weights)
-    arguments = []
+    namespace = f'/seal_{os.getpid()}'
+    arguments = ['-r', f'__ns:={namespace}']
     for node, name, value in (
             *((n, 'memory', memory) for n in NODES), *((n, 'weights', weights) for n in NODES),
             ('global_context', 'capacity', 100_000), ('global_context', 'window', 50_000),
@@ -267,14 +268,14 @@ def campaign(options, folder: Path) -> dict:
     supervisor = Supervisor({'control': ('global_context',), 'reward': ('reward',)}, arguments,
                             folder / 'log')
     supervisor.start()
-    person = Person(schema, options.seed)
+    person = Person(schema, options.seed, namespace)
     for node in NODES:
         person.bring_up(node)
     before = {n: person.parameters(n) for n in NODES}
     person.wake()
     attacker = subprocess.Popen(
         [sys.executable, str(ROOT / 'benchmarks/seal_attacks.py'), str(folder),
-         str(options.seed), str(supervisor.running['reward'].pid),
+         str(options.seed), namespace, str(supervisor.running['reward'].pid),
          str(supervisor.running['control'].pid)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     attempts, logged, hidden, blocks = Counter(), Counter(), Counter(), []

@@ -28,8 +28,9 @@ import numpy as np  # noqa: E402
 from dylora_ros.core.context import ContextError, GlobalContext, HEADER, SLACK  # noqa: E402
 from dylora_ros.core.seal import Secret, Sender, Ticket, Verdicts  # noqa: E402
 
-_CAP_SYS_PTRACE, _PR_CAPBSET_DROP = 19, 24
-_WAIT = 3.0           # s until an attempt must be in the audit
+_PR_CAPBSET_DROP = 24
+_RIGHTS = (19, 21, 38)      # CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON: what root may look into
+_WAIT = 8.0          # s until an attempt must be in the audit
 _QUIET = 0.02         # s without a new line before the next attempt: they are counted one by one
 
 
@@ -94,6 +95,7 @@ class Attacker:
     Args:
         folder: of the agent: memory, weights, statements.yaml.
         seed: of the order and the values.
+        namespace: of the agent's nodes.
         pids: of the processes of reward and global context.
     """
 
@@ -105,7 +107,7 @@ class Attacker:
              'memory': ('file', 4), 'tags': ('file', 2), 'counter': ('file', 1),
              'second_writer': ('file', 1), 'audit': ('audit', 1)}
 
-    def __init__(self, folder: Path, seed: int, pids: list[int]):
+    def __init__(self, folder: Path, seed: int, namespace: str, pids: list[int]):
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
@@ -119,7 +121,8 @@ class Attacker:
         self.bundle = self.memory / 'seal' / 'reward.seal'
         self.kept = {p: p.read_bytes() for p in (self.statements, self.projector)}
         self.log = GlobalContext.read(self.memory / 'context.gc')
-        self.node = rclpy.create_node('reward')           # the name of whom it imitates
+        # by the name of whom it imitates
+        self.node = rclpy.create_node('reward', namespace=namespace)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self.voice = {t: self.node.create_publisher(TOPICS[t].type, t, TOPICS[t].qos)
@@ -132,6 +135,7 @@ class Attacker:
             self.node.create_subscription(TOPICS[topic].type, topic,
                                           lambda m, f=found: self.keep(m, f), TOPICS[topic].qos)
         self.clients: dict = {}
+        self.how = ''                        # the present attempt is made
         self.rows: set[int] = set()          # written by this hand
         self.secret = Secret()               # a guess
         self.sender, self.verdicts = Sender(self.secret, 'context'), Verdicts(self.secret)
@@ -152,8 +156,10 @@ class Attacker:
             del found[:-200]
 
     def pick(self, *choices):
-        """Return one of the choices."""
-        return choices[self.rng.integers(len(choices))]
+        """Return one of the choices; it is told if the attempt is not noted."""
+        choice = choices[self.rng.integers(len(choices))]
+        self.how = f'{self.how} {choice}'.strip()
+        return choice
 
     # -- topics --------------------------------------------------------------------------------
     def try_judged(self):
@@ -410,12 +416,14 @@ class Attacker:
             line = self.KINDS[kind][0]
             ears.settle()
             before = ears.counts()[line]
+            self.how = ''
             getattr(self, f'try_{kind}')()
             tried[kind] += 1
             if ears.grown(line, before):
                 noted[kind] += 1
             else:
-                missed.append(kind)
+                missed.append(f'{kind} {self.how}'.strip())
+                print('not noted:', missed[-1], file=sys.stderr, flush=True)
             if kind in ('statements', 'projector'):
                 self.put_back({'statements': self.statements,
                                'projector': self.projector}[kind])
@@ -427,7 +435,8 @@ def give_up_tracing():
     """Drop the right to trace, for good: begin this program again without it."""
     if os.environ.pop('SEAL_ATTACKER_BEGUN', None):
         return
-    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_SYS_PTRACE)
+    for right in _RIGHTS:
+        ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, right)
     os.environ['SEAL_ATTACKER_BEGUN'] = '1'
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
@@ -435,8 +444,8 @@ def give_up_tracing():
 def main():
     """Take orders until the standard input ends."""
     give_up_tracing()
-    folder, seed, *pids = sys.argv[1:]
-    attacker = Attacker(Path(folder), int(seed), [int(p) for p in pids])
+    folder, seed, namespace, *pids = sys.argv[1:]
+    attacker = Attacker(Path(folder), int(seed), namespace, [int(p) for p in pids])
     ears = Ears(Path(folder) / 'memory' / 'seal')
     for order in sys.stdin:
         print(json.dumps(attacker.strike(json.loads(order)['attempts'], ears)), flush=True)
