@@ -10,7 +10,7 @@ import threading
 import time
 
 _EVENT = struct.Struct('iIII')
-_KINDS = {0x8: 'opened for writing', 0x4: 'given other attributes', 0x40: 'moved away',
+_KINDS = {0x2: 'changed in place', 0x8: 'opened for writing', 0x4: 'given other attributes', 0x40: 'moved away',
           0x80: 'put in place', 0x100: 'made', 0x200: 'deleted',
           0x800: 'lost with its moved folder', 0x400: 'lost with its deleted folder'}
 _MASK = sum(_KINDS)

@@ -1,6 +1,7 @@
 """Attempts leave lines that cannot be wiped; files that are touched are told at once."""
 
 import json
+import os
 import time
 
 import pytest
@@ -87,11 +88,12 @@ def soon(done, seconds=2.0):
 
 @pytest.mark.parametrize(('touch', 'words'), [
     (lambda p: p.write_text('good: [b]'), 'opened for writing'),
+    (lambda p: os.truncate(p, 3), 'changed in place'),
     (lambda p: p.unlink(), 'deleted'),
     (lambda p: p.chmod(0o600), 'attributes'),
     (lambda p: p.rename(p.with_name('away')), 'moved away'),
     (lambda p: (p.unlink(), p.symlink_to('/dev/null')), 'made'),
-], ids=['written', 'deleted', 'chmod', 'moved', 'linked'])
+], ids=['written', 'truncated', 'deleted', 'chmod', 'moved', 'linked'])
 def test_a_touched_file_is_told(watched, touch, words):
     path, told, _ = watched
     touch(path)
