@@ -10,8 +10,8 @@ import threading
 import time
 
 _EVENT = struct.Struct('iIII')
-_KINDS = {0x2: 'changed in place', 0x8: 'opened for writing', 0x4: 'given other attributes', 0x40: 'moved away',
-          0x80: 'put in place', 0x100: 'made', 0x200: 'deleted',
+_KINDS = {0x2: 'changed in place', 0x8: 'opened for writing', 0x4: 'given other attributes',
+          0x40: 'moved away', 0x80: 'put in place', 0x100: 'made', 0x200: 'deleted',
           0x800: 'lost with its moved folder', 0x400: 'lost with its deleted folder'}
 _MASK = sum(_KINDS)
 _FOLDER_GONE = 0xc00
@@ -70,7 +70,9 @@ class Watch:
         if number < 0:
             code = ctypes.get_errno()
             raise OSError(code, f'cannot watch {path.parent}: {os.strerror(code)}')
-        self._folders[number] = path.parent
+        if number not in self._folders:      # what we did before in this folder was not seen
+            self._folders[number] = path.parent
+            self._own = {p: n for p, n in self._own.items() if p.parent != path.parent}
 
     def expect(self, path: Path, times: int = 1):
         """Let replacements of a file pass, which are our own (-1: one did not take place)."""

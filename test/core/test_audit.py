@@ -120,6 +120,21 @@ def test_our_own_replacement_is_not_told_but_the_next_one_is(watched):
     assert [what for _, what in told] == ['put in place']
 
 
+def test_a_replacement_in_a_folder_that_was_made_anew_hides_no_other(watched):
+    path, told, watch = watched
+    path.parent.rename(path.parent.with_name('moved'))
+    assert soon(lambda: told)
+    watch.expect(path)                       # as a node that repairs does
+    path.parent.mkdir()
+    path.with_name('part').write_text('x')
+    path.with_name('part').replace(path)
+    watch.add(path)
+    told.clear()
+    path.with_name('part').write_text('y')
+    path.with_name('part').replace(path)
+    assert soon(lambda: told == [(path, 'put in place')]), told
+
+
 def test_a_lock_is_seen_without_touching_it(tmp_path):
     import fcntl
     path = tmp_path / 'log'
