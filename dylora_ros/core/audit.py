@@ -26,12 +26,16 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self._lines: deque[str] = deque(maxlen=MOST)
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > _LARGE:
-            path.replace(path.with_suffix('.old'))
-        if path.exists():
-            self._lines.extend(path.read_text(errors='replace').splitlines(keepends=True))
-        self._open()
+        self._file = self._known = None      # an unwritable folder is told by who needs it
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and path.stat().st_size > _LARGE:
+                path.replace(path.with_suffix('.old'))
+            if path.exists():
+                self._lines.extend(path.read_text(errors='replace').splitlines(keepends=True))
+            self._open()
+        except OSError:
+            pass
 
     def _open(self):
         self._file = open(self.path, 'a', buffering=1)     # noqa: SIM115 held open
@@ -56,6 +60,8 @@ class Audit:
             return
         line = json.dumps({'t': round(time.time(), 3), 'n': n, 'kind': kind, 'what': what}) + '\n'
         self._lines.append(line)
+        if self._file is None:
+            return
         try:
             self._file.write(line)
             self._known = os.fstat(self._file.fileno())
@@ -88,7 +94,8 @@ class Audit:
             part = self.path.with_suffix('.part')
             part.write_text(''.join(self._lines))
             part.replace(self.path)
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
             self._open()
         except OSError:
             return                       # not now; the lines are in memory
@@ -97,4 +104,5 @@ class Audit:
     def close(self):
         """Release the file."""
         with self._lock:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()

@@ -79,7 +79,8 @@ class Ticket:
         ticket = cls(parts[1], int(parts[2]))
         if not hmac.compare_digest(ticket.sealed(secret, purpose, payload).encode(),
                                    text.encode()):
-            raise SealError('its seal is not of this agent')
+            raise SealError('its seal is not of this agent (nodes started one by one share no '
+                            'secret)')
         return ticket
 
 

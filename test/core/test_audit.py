@@ -142,3 +142,13 @@ def test_a_lock_is_seen_without_touching_it(tmp_path):
         assert not locked(path)
         fcntl.flock(file, fcntl.LOCK_EX)
         assert locked(path)
+
+
+def test_a_folder_that_cannot_be_made_costs_no_count(tmp_path):
+    (tmp_path / 'seal').write_text('a file')
+    audit = Audit(tmp_path / 'seal' / 'a.log')
+    audit.note('row', 'forged')
+    (tmp_path / 'seal').unlink()
+    audit.check()
+    assert kinds(audit.path) == ['row', 'audit']
+    audit.close()
