@@ -7,6 +7,7 @@ standard input and answers in JSON lines.
 """
 
 from collections import Counter
+import contextlib
 import ctypes
 import json
 import os
@@ -417,7 +418,8 @@ class Attacker:
             ears.settle()
             before = ears.counts()[line]
             self.how = ''
-            getattr(self, f'try_{kind}')()
+            with contextlib.suppress(FileExistsError):      # it was repaired under our hands
+                getattr(self, f'try_{kind}')()
             tried[kind] += 1
             if ears.grown(line, before):
                 noted[kind] += 1
