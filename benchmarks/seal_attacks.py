@@ -7,7 +7,6 @@ standard input and answers in JSON lines.
 """
 
 from collections import Counter
-import contextlib
 import ctypes
 import json
 import os
@@ -412,14 +411,19 @@ class Attacker:
         self.heard['context/row'].clear()
         while min(map(len, self.heard.values())) < 3:
             self.listen(0.2)
-        for _ in range(attempts):
+        while tried.total() < attempts:
             kind = kinds[self.rng.integers(len(kinds))]
             line = self.KINDS[kind][0]
             ears.settle()
             before = ears.counts()[line]
             self.how = ''
-            with contextlib.suppress(FileExistsError):      # it was repaired under our hands
+            try:
                 getattr(self, f'try_{kind}')()
+            except FileExistsError:          # it was repaired under our hands
+                pass
+            except FileNotFoundError:        # an earlier attempt is not repaired yet
+                time.sleep(0.2)
+                continue
             tried[kind] += 1
             if ears.grown(line, before):
                 noted[kind] += 1
