@@ -307,7 +307,8 @@ def campaign(options, folder: Path) -> dict:
     time.sleep(1.5)                       # the audits repair themselves once a second
     lines = audited(memory)
     with GlobalContext.read(memory / 'context.gc') as log:
-        rows, numbers = log.rows(0, log.committed), np.arange(log.committed)
+        numbers = np.arange(log.committed)           # it goes on
+        rows = log.rows(0, len(numbers))
         tags = RowTags(memory / 'context.tags', supervisor.secret, log)
         withheld = set(numbers[~tags.genuine(rows, numbers)].tolist())
         tags.close()
