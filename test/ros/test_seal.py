@@ -154,3 +154,22 @@ def test_without_its_seal_a_node_that_starts_again_judges_nothing(bench, monkeyp
     told = bench.errors(node)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert 'Start the agent anew' in told[0]
+
+
+def test_a_forged_row_is_kept_from_the_learner_and_noted(bench, log_node):
+    from dylora_ros.core.context import HEADER
+    from dylora_ros.nodes.sleeper import _genuine
+    log = log_node.log
+    log_node._append(row_of(log.schema, stamp=82))
+    options = {'memory': str(bench.memory), 'train_rows': 100,
+               'secret': secret.life().secret.key.hex()}
+    assert _genuine(log, options)[1] == 0
+    row = log.rows(1, 2)[0].copy()
+    row['reward'] = 100.0
+    with open(log.path, 'r+b') as file:
+        file.seek(HEADER + log.schema.dtype.itemsize)
+        file.write(row.tobytes())
+    rows, forged = _genuine(log, options)
+    assert forged == 1
+    assert rows['reward'].tolist() == [0.0, 0.0]
+    assert 'row 1 ' in (bench.memory / 'seal' / 'sleep.log').read_text()
