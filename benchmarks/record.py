@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dylora_ros.core.agent import Agent  # noqa: E402
 from dylora_ros.core.context import GlobalContext  # noqa: E402
+from dylora_ros.core.motor import EXPLORATION  # noqa: E402
 from dylora_ros.core.qnetwork import QNetwork  # noqa: E402
 from dylora_ros.experiments.life import agent_on, live  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -36,7 +37,7 @@ def record(path: Path, cycles: int, capacity: int, seed: int = 0):
         while log.committed < cycles:
             part = log.committed // PART
             world = make_world('gaze', 1000 + seed + part)
-            agent = agent_on(log, senses, network, world, 0.7, seed + part)
+            agent = agent_on(log, senses, network, world, EXPLORATION, seed + part)
             start, before = time.time(), log.committed
             live(_After(agent, log), world, min(PART, cycles - log.committed), [])
             spent, lived = time.time() - start, log.committed - before

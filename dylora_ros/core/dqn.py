@@ -125,7 +125,7 @@ class LearnReport:
 
     Attributes:
         updates: gradient steps of the critics.
-        error: mean absolute error of the critics, in units of reward, at its end.
+        error: mean absolute error of the critics, in standard deviations of reward, at its end.
         value: mean value ("happiness", see :meth:`ContinuousQ.value`) of the rows seen then.
         temperature: weight of the entropy at its end.
         dreams: share of dreamt rows among those drawn.
@@ -174,6 +174,7 @@ class ContinuousQ(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
         self.register_buffer('mean', torch.zeros(state))
         self.register_buffer('scale', torch.ones(state))
+        self.register_buffer('unit', torch.ones(()))         # of reward
         self.register_buffer('updates', torch.zeros((), dtype=torch.long))
         self._critic_optimizer = torch.optim.AdamW(self.critics.parameters(), s.lr,
                                                    weight_decay=1e-4, fused=True)
@@ -186,14 +187,23 @@ class ContinuousQ(nn.Module):
         """State and action width."""
         return len(self.mean), self.actor.out.out_features // 2
 
-    def normalise(self, states: np.ndarray):
-        """Take the mean and spread of states (n, d) as the input's unit.
+    def normalise(self, states: np.ndarray, rewards: np.ndarray | None = None):
+        """Take the mean and spread of states (n, d) as the input's unit, likewise of rewards (n,).
 
-        The networks are not adapted: call it before learning, and again while the first rows
-        are few.
+        Networks are not adapted to new units of the states: call it before learning, and again
+        while the first rows are few. The critics' last layer is, to that of the rewards (as in
+        PopArt, van Hasselt et al. 2016), so their values stay what they were.
         """
         self.mean.copy_(torch.from_numpy(states.mean(0)))
         self.scale.copy_(torch.from_numpy(1.0 / np.maximum(states.std(0), 1e-2)))
+        if rewards is None:
+            return
+        unit = torch.tensor(max(float(rewards.std()), 1e-3))
+        with torch.no_grad():
+            for critics in (self.critics, self.targets):
+                critics.weights[-1].mul_(self.unit / unit)
+                critics.biases[-1].mul_(self.unit / unit)
+        self.unit.copy_(unit)
 
     def _read(self, state: torch.Tensor) -> torch.Tensor:
         return ((state - self.mean) * self.scale).clamp(-_LIMIT, _LIMIT)
@@ -215,7 +225,7 @@ class ContinuousQ(nn.Module):
         """
         read = self._read(torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32))))
         values = self.critics(read, torch.tanh(self.actor(read)[0]))
-        return (values.amin(0) * (1 - self.settings.discount)).numpy()
+        return (values.amin(0) * self.unit * (1 - self.settings.discount)).numpy()
 
     def update(self, batch: Batch) -> np.ndarray:
         """Learn from a batch; returns the critics' absolute errors (b,)."""
@@ -224,7 +234,7 @@ class ContinuousQ(nn.Module):
         with torch.no_grad():
             action, log = self.actor.sample(after)
             value = self.targets(after, action).amin(0) - temperature * log
-            target = batch.reward + batch.discount * value
+            target = batch.reward / self.unit + batch.discount * value
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()

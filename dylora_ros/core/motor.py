@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# what is usual; with much more the head drifts into the corners of its range and stays there
+EXPLORATION = 0.2
+
 
 class Exploration:
     """Bounded Ornstein-Uhlenbeck noise on the body's predicted LR state.

@@ -78,6 +78,7 @@ class Projector(nn.Module):
 
     def __init__(self, width: int, modalities: int, sentence: int = 384):
         super().__init__()
+        self.width = width
         self.inside = nn.Linear(width + modalities, 192)
         self.mix = nn.Linear(192, 192)
         self.out = nn.Linear(192, sentence)

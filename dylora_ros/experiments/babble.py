@@ -31,6 +31,33 @@ def guard_for(world) -> Guard:
     return Guard(Limits(low, high, np.full(len(low), SLEW)), PERIOD)
 
 
+class Babbler:
+    """Random smooth commands that look around: towards a centre that changes now and then.
+
+    Args:
+        joints: how many.
+        seed: of the commands.
+    """
+
+    def __init__(self, joints: int, seed: int):
+        self._rng = np.random.default_rng(seed)
+        self._reach = np.array([2.2, 0.6])[:joints]
+        self._wish, self._centre, self._activity = np.zeros(joints), np.zeros(joints), 1.0
+        self._cycle = 0
+
+    def __call__(self, position: np.ndarray) -> np.ndarray:
+        """Return the next command (joints,) in -1 .. 1 for joints at ``position``, rad."""
+        joints = len(self._wish)
+        if self._cycle % 50 == 0:       # so that all angles are seen
+            self._centre = self._rng.uniform(-0.6, 0.6, joints)
+        if self._cycle % STRETCH == 0:
+            self._activity = ACTIVITY[self._rng.integers(len(ACTIVITY))]
+        self._cycle += 1
+        pull = np.tanh(0.6 * (self._centre - position / self._reach))
+        self._wish = 0.93 * self._wish + 0.25 * self._rng.standard_normal(joints)
+        return self._activity * np.clip(self._wish + 0.5 * pull, -1, 1)
+
+
 def babble(world, cycles: int, seed: int,
            witness: Callable[..., np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Move at random and record what comes in, one entry a cycle (frames: VISION_EVERY).
@@ -42,19 +69,12 @@ def babble(world, cycles: int, seed: int,
         witness: called with the world in every cycle; what it returns is recorded as ``truth``.
 
     """
-    rng = np.random.default_rng(seed)
-    guard, joints = guard_for(world), len(world.names)
-    reach = np.array([2.2, 0.6])[:joints]
+    guard, babbler = guard_for(world), Babbler(len(world.names), seed)
     frames, sounds, signals, commands = [], [], [], []
     captions: list[list[str]] = []
     truth: list[np.ndarray] = []
-    wish, centre, activity = np.zeros(joints), np.zeros(joints), 1.0
     world.reset()
     for i in range(cycles):
-        if i % 50 == 0:         # wander around a changing centre, so that all angles are seen
-            centre = rng.uniform(-0.6, 0.6, joints)
-        if i % STRETCH == 0:
-            activity = ACTIVITY[rng.integers(len(ACTIVITY))]
         state = world.joints()
         signals.append(body_signal(state.position, state.velocity, guard.normalise(guard.last)))
         sounds.append(world.listen(round(16000 * PERIOD)))
@@ -63,9 +83,7 @@ def babble(world, cycles: int, seed: int,
         captions.append(world.captions())
         if witness is not None:
             truth.append(witness(world))
-        pull = np.tanh(0.6 * (centre - state.position / reach))
-        wish = 0.93 * wish + 0.25 * rng.standard_normal(joints)
-        applied = guard.command(activity * np.clip(wish + 0.5 * pull, -1, 1))
+        applied = guard.command(babbler(state.position))
         commands.append(guard.normalise(applied))
         world.apply(applied)
         world.step(PERIOD)

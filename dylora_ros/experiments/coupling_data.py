@@ -24,7 +24,7 @@ from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
 
 CYCLES = 600                # of a life
-FIRST_WORLD = 50_000        # seeds that no other experiment uses
+FIRST_WORLD = 50_000        # of the weights that ship; seeds that no other experiment uses
 SPEAKING = 60, 160          # cycles between two things that a person says
 HEAD = 0.95                 # m: height of the head in `gaze`
 
@@ -46,8 +46,8 @@ def record(senses: dict, world, seed: int) -> dict[str, np.ndarray]:
     world.reset(seed)
     data = babble(world, CYCLES, seed, witness)
     data['life'] = np.zeros(CYCLES, int)
-    seen, vision = see(senses['vision'], data['frames'], fit=False)
-    heard, audio = hear(senses['audio'], data, fit=False)
+    seen, vision = see(senses['vision'], data['frames'])
+    heard, audio = hear(senses['audio'], data)
     body = senses['body']
     body.adapter.set_state(None, gamma=0.0)
     signals = _tensor(data['signals'])
@@ -64,17 +64,18 @@ def _tensor(array: np.ndarray):
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def collect(folder: Path, lives: int, weights: Path = registry.SHIPPED) -> list[Path]:
-    """Record lives, one file each; those that are there are kept."""
+def collect(folder: Path, lives: int, weights: Path = registry.SHIPPED,
+            first: int = FIRST_WORLD) -> list[Path]:
+    """Record lives, one file each, in the worlds ``first`` + i; those that are there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f'life{i:04}.npz' for i in range(lives)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
         senses = {n: registry.make(n, weights=weights) for n in ('vision', 'audio', 'body')}
-        world = make_world('gaze', FIRST_WORLD)
+        world = make_world('gaze', first)
         for done, i in enumerate(missing):
             part = paths[i].with_suffix('.part.npz')
-            np.savez_compressed(part, **record(senses, world, FIRST_WORLD + i))
+            np.savez_compressed(part, **record(senses, world, first + i))
             part.replace(paths[i])
             if done % 10 == 9:
                 say(f'life {i + 1} of {lives} recorded')

@@ -17,6 +17,7 @@ from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
 BATCH = 64
+MOST = 1000                     # steps
 CHECK, PATIENCE = 50, 6        # steps between looks at the validation lives; looks without gain
 DROP = 0.2, 0.15                # chance that a sense is off in a sample, or was switched off
 NOISE = 0.5                     # on LR states (and features), whose unit is their deviation
@@ -66,7 +67,7 @@ def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Ten
 
 def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Task,
           moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
-          most: int = 600, masked: Callable[[Window, np.ndarray], Window] | None = None,
+          most: int = MOST, masked: Callable[[Window, np.ndarray], Window] | None = None,
           lr: float = 2e-3) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
 
@@ -92,7 +93,11 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, task: Ta
     judged = seen(task, moments, validation, sources)
     if len(sources) > 1:
         judged = disturb(judged, sources, np.random.default_rng(0))
-    best, kept, since, steps = np.inf, None, 0, 0
+    since, steps = 0, 0
+    # what it begins with counts too: a coupled network begins as the mean of its pairs
+    with torch.no_grad():
+        best = float(loss_of(task, predict(judged), validation))
+    kept = {k: v.clone() for k, v in module.state_dict().items()}
     while steps < most and since < PATIENCE:
         module.train()
         for _ in range(CHECK):
@@ -133,8 +138,8 @@ def predict_all(predict: Callable[[Window], torch.Tensor], task: Task, moments: 
 
 def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
               split: tuple[np.ndarray, np.ndarray], seed: int,
-              only: Callable[[str, np.ndarray], np.ndarray] = lambda source, index: index
-              ) -> dict[str, Course]:
+              only: Callable[[str, np.ndarray], np.ndarray] = lambda source, index: index,
+              most: int = MOST) -> dict[str, Course]:
     """Train q(m -> target) for every modality m of a task, each alone.
 
     Args:
@@ -144,6 +149,7 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
         split: samples to train on, and for validation.
         seed: of the networks and of the training.
         only: which of the samples to train on have this modality.
+        most: steps of each at most.
 
     """
     courses = {}
@@ -151,7 +157,8 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
         torch.manual_seed(100 * seed + i)
         pair = coupling.add((source,), task.target)
         part = only(source, split[0]), split[1]
-        courses[source] = train(pair, pair, task, moments, (source,), part, 100 * seed + i)
+        courses[source] = train(pair, pair, task, moments, (source,), part, 100 * seed + i,
+                                most)
         pair.requires_grad_(False)
         said = predict_all(pair, task, moments, (source,), split[1])
         there = seen(task, moments, split[1], (source,)).available((source,))
@@ -161,12 +168,12 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
 
 
 def fit_coupled(coupling: Coupling, task: Task, moments: Moments,
-                split: tuple[np.ndarray, np.ndarray], seed: int) -> Course:
+                split: tuple[np.ndarray, np.ndarray], seed: int, most: int = MOST) -> Course:
     """Add the coupled network of a task's target over its frozen pairs, and train it."""
     torch.manual_seed(100 * seed + 50)
     coupled = coupling.couple(task.target)
     course = train(lambda w: coupling(w, task.target), coupled, task, moments, task.sources,
-                   split, 100 * seed + 50)
+                   split, 100 * seed + 50, most)
     coupled.requires_grad_(False)
     return course
 

@@ -16,19 +16,19 @@ from pathlib import Path
 import time
 
 import numpy as np
+from safetensors.torch import load_file
 import torch
 
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dqn import ContinuousQ, Settings
 from dylora_ros.core.experience import Experience
-from dylora_ros.core.motor import Exploration
+from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
-from dylora_ros.core.reward import StatementReward, Statements
+from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Sampler
 from dylora_ros.core.will import read_all, state_width, trajectory, Will
-from dylora_ros.experiments import childhood
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
@@ -39,8 +39,7 @@ from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'deaf', 'no_gc', 'true_reward')
-SETTINGS = Settings(width=192, actor_width=128, batch=256, discount=0.97, n_step=3)
-NOISE = 0.7                    # of the babble, as the predictor node explores
+SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3)
 MOST_ROWS = 200_000
 
 
@@ -59,9 +58,8 @@ class Days:
         self.arm, self.seed, self.options = arm, seed, options
         self.folder = work / f'{arm}-{seed}'
         self.folder.mkdir(parents=True, exist_ok=True)
-        weights = work / 'weights'
-        self.schema = registry.row_schema(2, weights)
-        self._weights, self._reward = weights, reward
+        self.schema = registry.row_schema(2, registry.SHIPPED)
+        self._reward = reward
         self.told = self.folder / 'days.json'
         self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
 
@@ -73,7 +71,7 @@ class Days:
         torch.manual_seed(1000 * self.seed + day)
         network = self._network()
         predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
-        body = registry.make('body', 2, self._weights)
+        body = registry.make('body', 2)
         shapes = self.schema.modalities
         senses = {'vision': Shared(*shapes['vision']), 'audio': Shared(*shapes['audio']),
                   'text': Shared(*shapes['text']), 'body': body}
@@ -84,7 +82,8 @@ class Days:
             will = Will(dqn, self.schema, body.reachable)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
-                      Exploration(sites * rank, NOISE, period=PERIOD, seed=1000 * self.seed + day),
+                      Exploration(sites * rank, EXPLORATION, period=PERIOD,
+                                  seed=1000 * self.seed + day),
                       will)
         born = int(log.rows(log.committed - 1, log.committed)['stamp'][0]) + int(10e9) \
             if log.committed else 0
@@ -93,11 +92,11 @@ class Days:
 
     def _network(self) -> QNetwork:
         path = self.folder / 'q.safetensors'
-        return QNetwork.load(path, self.schema) if path.exists() else QNetwork(self.schema).eval()
+        return QNetwork.load(path if path.exists() else registry.SHIPPED / 'q.safetensors',
+                             self.schema)
 
     def _stated(self, row, world) -> float:
-        mask = (int(row['mask']) >> np.arange(len(self.schema.modalities))) & 1
-        return self._reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
+        return judge(self._reward, row, self.schema)
 
     @staticmethod
     def _true(row, world) -> float:
@@ -124,17 +123,34 @@ class Days:
         torch.manual_seed(1000 * self.seed + day)
         # a number of steps, not of seconds: what is learned does not depend on the machine
         report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
-                       most_steps=self.options.q_steps * (3 if day == 0 else 1))
+                       most_steps=self.options.q_steps)
         network.save(self.folder / 'q.safetensors')
         past = trajectory(rows, read_all(network, data, self.arm != 'no_gc'), self.schema)
         path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
                                                         self.schema.actions)
         dqn = ContinuousQ.load(path, sizes) if path.exists() else ContinuousQ(*sizes, SETTINGS)
-        dqn.normalise(past.states[:len(past)])
+        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
         sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
         learned = dqn.learn(past, sampler, self.options.updates)
         dqn.save(path)
         return {'q': report.as_dict(), 'dqn': learned.as_dict()}
+
+
+def stated(statements: Path) -> StatementReward:
+    """Return the reward of a file of statements, by the shipped projector, without curiosity."""
+    from dylora_ros.modalities.text import SentenceEncoder
+    sentences, read = SentenceEncoder(), Statements.load(statements)
+    schema = registry.row_schema(2, registry.SHIPPED)
+    projector = Projector(schema.width, len(schema.modalities))
+    projector.load_state_dict(load_file(str(registry.SHIPPED / 'projector.safetensors')))
+    return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
+                           [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+
+
+def judge(reward: StatementReward, row: np.ndarray, schema) -> float:
+    """Return the reward of a row's state."""
+    mask = (int(row['mask']) >> np.arange(len(schema.modalities))) & 1
+    return reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
 
 
 def summary(work: Path, options) -> dict:
@@ -142,7 +158,6 @@ def summary(work: Path, options) -> dict:
     result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
                         settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
                         updates=options.updates, seeds=options.seeds)
-    result['childhood_auc'] = json.loads((work / 'weights' / 'childhood.json').read_text())
     gaze: dict[str, dict] = {}
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
@@ -178,15 +193,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--statements', type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    from dylora_ros.modalities.text import SentenceEncoder
-    sentences, weights = SentenceEncoder(), options.work / 'weights'
-    say(f'held-out AUC of sentences: {childhood.prepare(weights, sentences)}')
-    vision, audio = (registry.make(n, weights=weights) for n in ('vision', 'audio'))
-    schema = registry.row_schema(2, weights)
-    read = Statements.load(options.statements or share_file('config/statements.yaml'))
-    reward = StatementReward(childhood.load_projector(weights, schema),
-                             [sentences.embed(list(g)) for g in read.good],
-                             [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+    vision, audio = (registry.make(n) for n in ('vision', 'audio'))
+    reward = stated(options.statements or share_file('config/statements.yaml'))
     everybody = [Days(arm, seed, options.work, reward, options)
                  for seed in options.seeds for arm in options.arms]
     while True:

@@ -17,6 +17,7 @@ import torch
 
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dreamer import Dreamer
+from dylora_ros.core.motor import EXPLORATION
 from dylora_ros.core.predictor import Predictor, QNetwork
 from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
 from dylora_ros.experiments.life import Feed, Foresight, fresh_agent
@@ -178,7 +179,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--seeds', type=int, nargs='+', default=[1, 2, 3])
     parser.add_argument('--starts', type=int, default=6, help='dreams of each life')
-    parser.add_argument('--noise', type=float, default=0.7, help='exploration of the lives')
+    parser.add_argument('--noise', type=float, default=EXPLORATION,
+                        help='exploration of the lives')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     network = QNetwork.load(options.weights / 'q.safetensors',

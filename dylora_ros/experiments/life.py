@@ -81,10 +81,11 @@ def fresh_agent(senses: dict, path: Path, network: QNetwork, cycles: int, world,
 
 
 def live(agent: Agent, world, cycles: int, caption: list,
-         say: Callable[[str], None] = lambda text: None) -> dict:
+         say: Callable[[str], None] = lambda text: None, born: int = 0) -> dict:
     """Let an agent live; ``caption`` takes the captions of every row.
 
-    Returns the errors of its next-input predictions (:meth:`Foresight.summary`).
+    ``born`` is the stamp of the world's beginning, ns. Returns the errors of its next-input
+    predictions (:meth:`Foresight.summary`).
     """
     start = time.monotonic()
     foresight, feed = Foresight(agent.senses), Feed(world, agent.guard)
@@ -98,9 +99,9 @@ def live(agent: Agent, world, cycles: int, caption: list,
         if i % 200 == 100:             # a person names something true now and then
             signals['text'] = said[(i // 200) % len(said)]
         foresight.judge(signals)
-        world.apply(agent.step(round(world.time * 1e9), signals))
+        world.apply(agent.step(born + round(world.time * 1e9), signals))
         world.step(PERIOD)
-        if i % 2000 == 1999:
+        if i % 1000 == 999:
             spent = time.monotonic() - start
             say(f'life {i + 1}/{cycles}, {1e3 * spent / (i + 1):.1f} ms a cycle, '
                 f'{spent / (i + 1) * (cycles - i - 1):.0f} s left')

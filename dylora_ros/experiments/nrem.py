@@ -14,10 +14,10 @@ import torch
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.motor import EXPLORATION
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.sleep import PASSES, RATE, train
 from dylora_ros.experiments.life import fresh_agent, live
-from dylora_ros.experiments.pretrain import EXPLORATION
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import provenance, write

@@ -1,34 +1,45 @@
 """Make the shipped weights: babble in worlds, fit A, B, decoders, q and the reward projector.
 
 1. Babble: random smooth commands in several worlds; record frames, sound, joints and captions.
-2. A and centre of every site: the principal directions of its pooled input, whitened.
+2. A and centre of every site: the principal directions of its pooled input, whitened; of half
+   of vision's sites, the directions that tell most about the captions.
 3. q on the LR states of the babble.
 4. Decoders, and B of vision and hearing, to predict the next input under q's predictions;
    vision also of its own predictions, several frames ahead.
-5. A life with everything in the loop; q and the projector are fitted on its log.
+5. A babbled life with everything in the loop, in several worlds; q is fitted on its log, the
+   projector on that and the babble. Other worlds judge the projector.
+6. The coupling of the senses, on lives of its own.
 
 Resumable: every step leaves files in the work folder and is skipped when they are there. The
 same seed and versions give the same weights, however long it takes.
 """
 
 import argparse
+import json
 from pathlib import Path
+import time
 
 import numpy as np
 from safetensors.torch import load_file, save_file
 import torch
-import torch.nn.functional as F
 
 from dylora_ros.core import rehearsal
+from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.predictor import QNetwork
-from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import train
 from dylora_ros.experiments import pretrain_states as states
-from dylora_ros.experiments.babble import babble_in_worlds, log_states, States, VISION_EVERY
-from dylora_ros.experiments.life import fresh_agent, live
+from dylora_ros.experiments.babble import (
+    babble_in_worlds,
+    Babbler,
+    log_states,
+    PERIOD,
+    States,
+    VISION_EVERY,
+)
+from dylora_ros.experiments.coupling_weights import fit_coupling
+from dylora_ros.experiments.life import agent_on, live
 from dylora_ros.experiments.pretrain_fit import (
-    fit,
     fit_audio,
     fit_body,
     fit_body_encoder,
@@ -36,46 +47,25 @@ from dylora_ros.experiments.pretrain_fit import (
     FrameData,
 )
 from dylora_ros.experiments.progress import say
-from dylora_ros.experiments.statistics import auc
+from dylora_ros.experiments.teaching import (
+    fit_projector,
+    judge_projector,
+    paraphrased,
+    said,
+    teach,
+)
+from dylora_ros.experiments.teaching import (
+    states as states_in,
+)
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
 from dylora_ros.sim.worlds import make as make_world
 
-EXPLORATION = 0.7     # as the predictor node explores
-Q_STEPS = 600, 700    # on the babble, on the life
-
-
-def fit_projector(rows, schema, captions: list[list[str]], sentences, rng) -> Projector:
-    """Fit state -> sentence space so that true captions are near and untrue ones far."""
-    vocabulary = sorted({s for c in captions for s in c})
-    vectors = torch.from_numpy(sentences.embed(vocabulary))
-    number = {s: i for i, s in enumerate(vocabulary)}
-    truth = torch.zeros(len(captions), len(vocabulary))
-    for i, said in enumerate(captions):
-        truth[i, [number[s] for s in said]] = 1
-    bits = np.arange(len(schema.modalities))
-    mask = (rows['mask'][:, None] >> bits) & 1
-    state = torch.from_numpy(np.concatenate([rows['x'], mask], 1).astype(np.float32))
-    projector = Projector(schema.width, len(bits))
-    cut = int(0.9 * len(state))
-
-    def loss(_):
-        # each true sentence against all untrue ones: they differ in a word, so must the scores
-        i = rng.integers(0, cut, 256)
-        score = 25 * projector(state[i] + 0.05 * torch.randn_like(state[i])) @ vectors.T
-        untrue = score.masked_fill(truth[i] > 0, float('-inf')).logsumexp(1, keepdim=True)
-        return (truth[i] * F.softplus(untrue - score)).sum(1).mean()
-
-    fit(projector.parameters(), loss, 3000, 1e-3, 'projector')
-    with torch.inference_mode():
-        score = (projector(state[cut:]) @ vectors.T).numpy()
-    for name in ('The red ball is in the middle of my view.',
-                 'The red ball is out of my view.'):
-        if name in number:
-            true = truth[cut:, number[name]].numpy()
-            say(f'held-out AUC of {name!r}: {auc(score[:, number[name]], true):.3f}')
-    return projector
+BODY_NOISE = 0.7      # on what the forward model is told of q: more than exploration adds
+Q_STEPS = 1000, 3000  # on the babble, on the life
+PROJECTOR_STEPS = 3000
+LIFE_WORLDS, JUDGES = 8, 2     # to learn from, to judge
 
 
 def recorded(options) -> dict[str, np.ndarray]:
@@ -98,9 +88,13 @@ def first(senses: dict, data: dict, folder: Path, rng) -> dict[str, torch.Tensor
         fit_body_encoder(senses['body'], data, rng)
         body = states.feel(senses['body'], data['signals'])
         say(f'vision: {len(data["frames"])} frames')
-        seen, vision = states.see(senses['vision'], data['frames'])
+        captions = [[s for s in json.loads(c) if 'view' in s]
+                    for c in data['captions'][::VISION_EVERY]]
+        truth = said(captions)[1]
+        seen, vision = states.see(senses['vision'], data['frames'],
+                                  lambda adapter, inputs: teach(adapter, inputs, truth))
         say('hearing')
-        heard, audio = states.hear(senses['audio'], data)
+        heard, audio = states.hear(senses['audio'], data, states.whiten)
         states.read(senses['text'], data)
         for name, sense in senses.items():
             sense.save(folder / f'{name}.safetensors')
@@ -147,7 +141,7 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
     folder.mkdir(exist_ok=True)
 
     def fit_body_models(body, rng):
-        fit_body(body, data, caches['body.x'].numpy(), q['body'], EXPLORATION, rng)
+        fit_body(body, data, caches['body.x'].numpy(), q['body'], BODY_NOISE, rng)
 
     def fit_sight(vision, rng):
         seen = states.Seen(*(caches[f'seen.{k}'] for k in ('frames', 'hidden', 'tokens')))
@@ -170,6 +164,85 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
             senses[name].save(part)
             part.replace(path)
         senses[name].load(path)
+
+
+class Babbling:
+    """A body that babbles whatever q wants, so that q learns to look around as the babble does."""
+
+    def __init__(self, body, world, seed: int):
+        self._body, self._world = body, world
+        self._babbler = Babbler(len(world.names), seed)
+
+    def __getattr__(self, name: str):
+        return getattr(self._body, name)
+
+    def act(self, q: np.ndarray) -> np.ndarray:
+        """Return the babbled command."""
+        return self._babbler(self._world.joints().position)
+
+
+def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[str]], dict]:
+    """Step 5: the rows of a life in several worlds, their captions, the last world's errors.
+
+    The first ``options.life`` rows are to learn from; those after them, of other worlds, judge.
+    """
+    done = options.work / 'life.json'
+    path, each = options.work / 'life.gc', options.life // LIFE_WORLDS
+    schema = registry.row_schema(2, options.work / 'second')
+    if not done.exists():
+        network = QNetwork(schema)
+        network.load_state_dict(weights)
+        path.unlink(missing_ok=True)
+        log = GlobalContext.open(path, schema, each * (LIFE_WORLDS + JUDGES))
+        captions: list[list[str]] = []
+        for n in range(LIFE_WORLDS + JUDGES):
+            seed = 1000 * options.seed + 900 + n
+            torch.manual_seed(seed)
+            world = make_world('gaze', seed)
+            agent = agent_on(log, {**senses, 'body': Babbling(senses['body'], world, seed)},
+                             network, world, 0.0, seed)
+            born = int(n * (each * PERIOD + 10) * 1e9)
+            errors = live(agent, world, each, captions, say, born)
+            world.close()
+        log.close()
+        write(done, {'captions': captions, 'errors': errors})
+    told = json.loads(done.read_text())
+    with GlobalContext.read(path) as log:
+        return log.rows(0, log.committed), told['captions'], told['errors']
+
+
+def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]], errors: dict,
+         options):
+    """Fit q and the projector on the life, and write all but the coupling to ``options.out``."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, sense in senses.items():
+        sense.save(options.out / f'{name}.safetensors')
+    schema = registry.row_schema(2, options.out)
+    cut = len(rows) * LIFE_WORLDS // (LIFE_WORLDS + JUDGES)
+    network = QNetwork(schema)
+    network.load_state_dict(weights)
+    report = fit_q(network, rows[:cut], schema, Q_STEPS[1], options.seed)
+    say(f'q on life: {report}')
+    network.save(options.out / 'q.safetensors')
+    rehearsal.save(options.out / rehearsal.FILE, rows[:cut], schema)
+    sentences = senses['text'].sentences
+    # of the life alone too little can be learned: things are rarely in the view of a newborn
+    with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
+        babbled = log.rows(0, log.committed)
+    heard = [json.loads(c) for c in recorded(options)['captions']]
+    state = states_in(rows, schema)
+    vocabulary, truth = paraphrased(*said(captions[:cut] + heard))
+    projector = fit_projector(np.concatenate([state[:cut], states_in(babbled, schema)]), schema,
+                              truth, sentences.embed(vocabulary), PROJECTOR_STEPS,
+                              options.seed + 2)
+    save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
+    judged = {thing: judge_projector(projector, state[cut:], captions[cut:], sentences, thing)
+              for thing in ('red ball', 'green cube', 'blue cylinder')}
+    say(f'projector: {json.dumps(judged)}')
+    write(options.out / 'pretrain.json',
+          {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
+           'cycles': options.cycles, 'life': options.life, 'q': report,
+           'next_input_errors': errors, 'projector': judged})
 
 
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
@@ -199,9 +272,9 @@ def main(arguments: list[str] | None = None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, default=Path('pretrain'))
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
-    parser.add_argument('--cycles', type=int, default=12000, help='of babble')
-    parser.add_argument('--life', type=int, default=6000, help='cycles of the life')
-    parser.add_argument('--lives', type=int, default=6, help='worlds to babble in')
+    parser.add_argument('--cycles', type=int, default=20000, help='of babble')
+    parser.add_argument('--life', type=int, default=16000, help='cycles of the life')
+    parser.add_argument('--lives', type=int, default=10, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -213,33 +286,13 @@ def main(arguments: list[str] | None = None):
     weights, q = first_q(data, caches, options)
     decoders(senses, data, caches, q, options)
     del caches, data, q
-    torch.manual_seed(options.seed + 1)
-    world = make_world('gaze', 1000 * options.seed + 999)
-    captions: list[list[str]] = []
-    log_path = options.work / 'life.gc'
-    network = QNetwork(registry.row_schema(len(world.names), options.work / 'second'))
-    network.load_state_dict(weights)
-    agent, log = fresh_agent(senses, log_path, network, options.life, world,
-                             EXPLORATION, options.seed)
-    errors = live(agent, world, options.life, captions, say)
-    say(f'next-input errors: {errors}')
-    rows = log.rows(0, log.committed)
-    report = fit_q(network, rows, log.schema, Q_STEPS[1], options.seed)
-    say(f'q on life: {report}')
-    projector = fit_projector(rows, log.schema, captions, senses['text'].sentences,
-                              np.random.default_rng(options.seed + 2))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, sense in senses.items():
-        sense.save(options.out / f'{name}.safetensors')
-    shipped = QNetwork(registry.row_schema(len(world.names), options.out))
-    shipped.load_state_dict(network.state_dict())
-    shipped.save(options.out / 'q.safetensors')
-    save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
-    rehearsal.save(options.out / rehearsal.FILE, rows, shipped.schema)
-    write(options.out / 'pretrain.json',
-          {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
-           'cycles': options.cycles, 'q': report, 'next_input_errors': errors})
-    log.close()
+    rows, captions, errors = lived(senses, weights, options)
+    ship(senses, weights, rows, captions, errors, options)
+    report = fit_coupling(options.work / 'coupling', options.out,
+                          options.out / 'coupling.safetensors', seed=options.seed)
+    told = json.loads((options.out / 'pretrain.json').read_text())
+    write(options.out / 'pretrain.json', {**told, 'coupling': report,
+                                          'processor_seconds': round(time.process_time())})
     say(f'wrote {options.out}')
 
 

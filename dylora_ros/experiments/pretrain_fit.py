@@ -159,7 +159,7 @@ def frame_loss(guess: torch.Tensor, data: FrameData, i: np.ndarray, k: int) -> t
     return 100 * error.mean() + (error / (still + 2e-3)).mean()
 
 
-def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1000, 400, 200)):
+def fit_vision(vision, data: FrameData, rng, steps: tuple[int, int, int] = (1600, 600, 300)):
     """One step ahead; then unrolled further and further; then with B of the encoder.
 
     Args:

@@ -1,6 +1,6 @@
-"""First LR states: A and centre of every site, whitened on the babble; caches of frozen parts."""
+"""First LR states: A and centre of every site, from the babble; caches of frozen parts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 import json
 
@@ -73,13 +73,14 @@ def upper_blocks(vision, hidden: torch.Tensor) -> torch.Tensor:
     return vision.encoder.layernorm(hidden)
 
 
-def see(vision, images: np.ndarray, fit: bool = True) -> tuple[Seen, np.ndarray]:
+def see(vision, images: np.ndarray,
+        fit: Callable | None = None) -> tuple[Seen, np.ndarray]:
     """Encode all frames (f, h, w, 3) without bias; return the caches and x (f, s, r).
 
     Args:
-        vision: its A and centre are set when ``fit``.
+        vision: the sense.
         images: (f, h, w, 3) uint8.
-        fit: whiten first.
+        fit: called with the adapter and the pooled inputs of its sites; sets A and centre.
 
     """
     vision.adapter.set_state(None, gamma=0.0)
@@ -94,8 +95,8 @@ def see(vision, images: np.ndarray, fit: bool = True) -> tuple[Seen, np.ndarray]
 
     inputs = gather(vision.adapter, [lambda i=i: run(images[i:i + 16])
                                      for i in range(0, len(images), 16)])
-    if fit:
-        whiten(vision.adapter, inputs)
+    if fit is not None:
+        fit(vision.adapter, inputs)
     frames = torch.from_numpy(np.stack([vision.target(f) for f in images]))
     return (Seen(frames, torch.cat(hiddens).clone(), torch.cat(tokens).clone()),
             states_of(vision.adapter, inputs))
@@ -118,8 +119,8 @@ class Heard:
     means: torch.Tensor
 
 
-def hear(audio, data: dict, fit: bool = True) -> tuple[Heard, np.ndarray]:
-    """Encode all windows without bias; return the caches and x (n, s, r)."""
+def hear(audio, data: dict, fit: Callable | None = None) -> tuple[Heard, np.ndarray]:
+    """Encode all windows without bias; return the caches and x (n, s, r); ``fit`` as in see."""
     hop = audio.hop // 160
     audio.adapter.set_state(None, gamma=0.0)
     cycles, mels = zip(*windows(audio, data), strict=True)
@@ -134,8 +135,8 @@ def hear(audio, data: dict, fit: bool = True) -> tuple[Heard, np.ndarray]:
 
     inputs = gather(audio.adapter, [lambda p=p: run(p) for p in mel.split(16)])
     means = torch.stack([mel[..., -2 * hop:-hop].mean(-1), mel[..., -hop:].mean(-1)], 2)
-    if fit:
-        whiten(audio.adapter, inputs)
+    if fit is not None:
+        fit(audio.adapter, inputs)
     x = states_of(audio.adapter, inputs)                       # (n * EARS, s / EARS, r)
     heard = Heard(np.array(cycles), torch.cat(embedded).clone(), torch.cat(pooled).clone(), means)
     return heard, x.reshape(len(cycles), -1, x.shape[2])

@@ -42,6 +42,15 @@ def wilson(right: int, n: int) -> list[float]:
     return [round((mid - half) / (1 + z * z / n), 4), round((mid + half) / (1 + z * z / n), 4)]
 
 
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the rank correlation; equal values share their mean rank."""
+    def ranks(values):
+        _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(count) - (count - 1) / 2)[which]
+
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
 def auc(score: np.ndarray, true: np.ndarray) -> float:
     """Return the probability that a true moment scores above an untrue one."""
     rank = np.argsort(np.argsort(score)) + 1

@@ -6,7 +6,7 @@ import numpy as np
 
 from dylora_ros.core.agent import act_on, split
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.motor import Exploration
+from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.seal import Sender
 from dylora_ros.modalities import registry
@@ -29,8 +29,8 @@ class PredictorNode(AgentNode):
     DOC = 'q: predicts the next LR states; runs REM and NREM in a process of its own.'
     PARAMETERS = (
         RATE, JOINTS, CAPACITY, WINDOW,
-        Param('exploration', 0.7, 'Standard deviation of the noise on the body\'s predicted LR '
-              'state (which has unit variance).', 0.0, 3.0),
+        Param('exploration', EXPLORATION, 'Standard deviation of the noise on the body\'s '
+              'predicted LR state (which has unit variance).', 0.0, 3.0),
         Param('seed', 0, 'Seed of exploration, dreams and training.', 0, 2**31 - 1),
         Param('rem_seconds', 60.0, 'Budget of a REM phase, s.', 0.0, 36000.0),
         Param('nrem_seconds', 300.0, 'Budget of an NREM phase, s.', 0.0, 36000.0),

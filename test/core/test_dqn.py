@@ -134,3 +134,14 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     save_file({'a': torch.zeros(1)}, str(tmp_path / 'x.safetensors'))
     with pytest.raises(SchemaError, match='expected dylora-dqn'):
         ContinuousQ.load(tmp_path / 'x.safetensors', (1, 1))
+
+
+def test_a_new_unit_of_reward_changes_no_value():
+    torch.manual_seed(0)
+    dqn = ContinuousQ(3, 2)
+    states = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    dqn.normalise(states)
+    before = dqn.value(states)
+    dqn.normalise(states, 0.1 * states[:, 0])
+    np.testing.assert_allclose(dqn.value(states), before, rtol=1e-3, atol=1e-6)
+    assert float(dqn.unit) == pytest.approx(0.1 * states[:, 0].std())

@@ -56,7 +56,7 @@ class Agent:
 @pytest.fixture
 def lived(monkeypatch):
     """Two lives of 12 cycles, the second one deaf."""
-    monkeypatch.setattr(module, 'see', lambda vision, frames: np.zeros((len(frames), 8, 4)))
+    monkeypatch.setattr(module, 'see', lambda vision, lives: np.zeros((len(lives), 8, 4)))
     monkeypatch.setattr(module, 'hear', lambda audio, lives: np.zeros((len(lives), 8, 4)))
     both = [Life(World(), Agent(), lambda stamp, world: float(world.steps), deaf=bool(i),
                  born=int(1e9)) for i in range(2)]

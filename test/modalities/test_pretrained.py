@@ -284,7 +284,7 @@ def foresight(loaded, tmp_path_factory):
     for seed in (51, 52):        # which toys sound makes hearing's part easy or hard
         world = make('gaze', seed)
         agent, log = fresh_agent(senses, tmp_path_factory.mktemp('life') / 'life.gc', q, 300,
-                                 world, 0.7, seed)
+                                 world, 0.2, seed)
         for sense in senses.values():
             sense.forget_expectation()
         with log:

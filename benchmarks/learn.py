@@ -1,0 +1,124 @@
+"""The peer of ``experiment life``: stable-baselines3 SAC in the same body, senses and reward.
+
+    python benchmarks/learn.py --work DIR [--seeds 0 1 2] [--days 45] [--day 2000] [--cpu SECONDS]
+
+SAC with its defaults (discount as ours) sees the composite LR state, mask and ages of every cycle
+and is rewarded by the same statements; its days begin at the same moments as our agent's. It goes
+on where it was interrupted. ``--cpu`` ends a run after so many processor seconds (equal cost
+instead of equal cycles). Ours is what ``experiment life`` wrote (``--life``). The last line is one
+JSON object: success of the last quarter of days, cycles and processor seconds of both.
+"""
+
+import argparse
+import json
+from pathlib import Path
+import sys
+import time
+
+import numpy as np
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dylora_ros.experiments import days  # noqa: E402
+from dylora_ros.experiments.agent_view import AgentEnv  # noqa: E402
+from dylora_ros.modalities import registry  # noqa: E402
+from dylora_ros.provenance import provenance, write  # noqa: E402
+
+RESULT = ROOT / 'docs' / 'results' / 'learn.json'
+
+
+class Diary(BaseCallback):
+    """Counts success; saves after every day."""
+
+    def __init__(self, folder: Path, told: list[dict], options):
+        super().__init__()
+        self._folder, self.told, self._options = folder, told, options
+        self._success: list[bool] = []
+        self._cpu, self._wall = time.process_time(), time.monotonic()
+
+    def _on_step(self) -> bool:
+        self._success.append(self.locals['infos'][0]['success'])
+        if len(self._success) < self._options.day:
+            return True
+        self.told.append({'success': round(float(np.mean(self._success)), 4),
+                          'cpu_s': round(time.process_time() - self._cpu, 1),
+                          'wall_s': round(time.monotonic() - self._wall, 1)})
+        self._success = []
+        self._cpu, self._wall = time.process_time(), time.monotonic()
+        print(f'day {len(self.told)} of SAC: {self.told[-1]}', flush=True)
+        self.model.save(self._folder / 'model.zip')
+        self.model.save_replay_buffer(self._folder / 'buffer.pkl')
+        write(self._folder / 'days.json', self.told)
+        spent = sum(d['cpu_s'] for d in self.told)
+        return len(self.told) < self._options.days and not 0 < self._options.cpu <= spent
+
+
+def learn(seed: int, reward, options) -> list[dict]:
+    """Live (or go on); return the days."""
+    folder = options.work / f'sac-{seed}'
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / 'days.json'
+    told = json.loads(path.read_text()) if path.exists() else []
+    spent = sum(d['cpu_s'] for d in told)
+    if len(told) >= options.days or 0 < options.cpu <= spent:
+        return told
+    schema = registry.row_schema(2, registry.SHIPPED)
+    senses = {'vision': registry.make('vision'), 'audio': registry.make('audio'),
+              'body': registry.make('body', 2)}
+    env = AgentEnv(senses, schema, lambda row, world: days.judge(reward, row, schema), seed,
+                   options.day, len(told))
+    if told:
+        model = SAC.load(folder / 'model.zip', env=env)
+        model.load_replay_buffer(folder / 'buffer.pkl')
+    else:
+        model = SAC('MlpPolicy', env, seed=seed, gamma=days.SETTINGS.discount,
+                    buffer_size=options.days * options.day, learning_starts=options.day)
+    diary = Diary(folder, told, options)
+    model.learn((options.days - len(told)) * options.day, callback=diary,
+                reset_num_timesteps=False)
+    env.close()
+    return diary.told
+
+
+def last_quarter(success: list[float]) -> float:
+    """Return the mean of the last quarter of days."""
+    return round(float(np.mean(success[-max(1, len(success) // 4):])), 4)
+
+
+def main():
+    """Run; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work', type=Path, required=True)
+    parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    parser.add_argument('--days', type=int, default=45)
+    parser.add_argument('--day', type=int, default=2000, help='cycles a day')
+    parser.add_argument('--cpu', type=float, default=0.0, help='processor seconds; 0: no limit')
+    parser.add_argument('--statements', type=Path, default=ROOT / 'config' / 'statements.yaml')
+    parser.add_argument('--life', type=Path, default=ROOT / 'docs' / 'results' / 'life.json')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    reward = days.stated(options.statements)
+    result = provenance('python benchmarks/learn.py', ('torch', 'stable_baselines3', 'mujoco'),
+                        day=options.day, seeds=options.seeds)
+    result['sac'] = {}
+    for seed in options.seeds:
+        told = learn(seed, reward, options)
+        result['sac'][seed] = {
+            'awake_cycles': options.day * len(told),
+            'success': last_quarter([d['success'] for d in told]),
+            'success_by_day': [d['success'] for d in told],
+            'cpu_s': round(sum(d['cpu_s'] for d in told), 1)}
+        write(RESULT, result)
+    if options.life.exists():
+        result['ours'] = json.loads(options.life.read_text())['gaze'].get('full')
+        write(RESULT, result)
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,202 @@
+"""What sentences teach: A of sight, and the projector that the reward rests on.
+
+Captions of the simulator are the teacher (paper, 3.3: human statements about the inner state).
+Legend: n moments, d width of a site's pooled input, s sites, r rank, c captions.
+"""
+
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dylora_ros.core.reward import Projector, StatementReward
+from dylora_ros.experiments.pretrain_fit import fit
+from dylora_ros.experiments.pretrain_states import whiten
+from dylora_ros.experiments.statistics import auc, spearman
+
+RIDGE = 3000.0        # less, and a blurred (dreamt) frame gives states far from all that was seen
+NOISE = 0.3           # on the states, in their standard deviations
+# a caption, and other ways to say it; what a person writes into the statements is neither
+PARAPHRASES = {
+    r'The (.+) is in the middle of my view\.': (
+        'The {} is in the centre of my sight.', 'The {} is right before my eyes.',
+        'I have the {} in the middle of the picture.', 'I am facing the {}.',
+        'My eyes rest on the {}.', 'The {} is directly in front of me.', 'I am watching the {}.',
+        'The {} is centred in what I see.', 'My gaze is fixed on the {}.',
+        'I look at the {} and it is where I look.'),
+    r'The (.+) is out of my view\.': (
+        'The {} is nowhere in my sight.', 'I do not see the {}.', 'The {} is not in the picture.',
+        'There is no {} before my eyes.', 'I have lost sight of the {}.',
+        'The {} cannot be seen from here.', 'The {} is outside of what I see.',
+        'I have no view of the {}.', 'I look elsewhere and miss the {}.'),
+    r'The (.+) is on the (left|right) side of my view\.': (
+        'I see the {0} on my {1}.', 'The {0} is to the {1} of where I look.',
+        'The {0} is near the {1} edge of the picture.', 'The {0} is off to the {1}.'),
+    r'The (.+) is at the (top|bottom) of my view\.': (
+        'I see the {0} at the {1}.', 'The {0} is near the {1} edge of the picture.'),
+    r'I hear the (.+) (from the left|from the right|in front of me)\.': (
+        'The sound of the {0} comes {1}.', 'The {0} makes a sound {1}.'),
+}
+# never learned from: they judge
+UNTUNED = {
+    'good': ('I am looking straight at the {}.', 'The {} is dead ahead of me.'),
+    'bad': ('I cannot see the {}.', 'The {} has gone from my field of vision.')}
+
+
+def said(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
+    """Return the sentences there are and which were true when, (n, c) 0 or 1."""
+    vocabulary = sorted({s for c in captions for s in c})
+    number = {s: i for i, s in enumerate(vocabulary)}
+    truth = np.zeros((len(captions), len(vocabulary)), np.float32)
+    for i, sentences in enumerate(captions):
+        truth[i, [number[s] for s in sentences]] = 1
+    return vocabulary, truth
+
+
+def paraphrased(vocabulary: list[str], truth: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the sentences with other ways to say each, and (n, more) their truth."""
+    sentences, source = [], []
+    for i, caption in enumerate(vocabulary):
+        ways = [caption]
+        for pattern, templates in PARAPHRASES.items():
+            if found := re.fullmatch(pattern, caption):
+                ways += [t.format(*found.groups()) for t in templates]
+        sentences += ways
+        source += [i] * len(ways)
+    return sentences, truth[:, source]
+
+
+def teach(adapter, inputs: dict[str, np.ndarray], truth: np.ndarray):
+    """Set A and centre: the first half of the sites by sentences, the others by variance.
+
+    A taught site holds the directions of its pooled input that tell most about the sentences
+    and that the sites before it did not tell (reduced-rank ridge regression). Variance alone
+    does not show where a thing is; beside four taught sites, four of variance tell more than
+    four taught ones (decision 060). x has unit variance; B becomes zero.
+
+    Args:
+        adapter: its sites are taken in order.
+        inputs: site -> pooled inputs (n, d).
+        truth: (n, c) 0 or 1. Rare sentences weigh as much as frequent ones.
+
+    """
+    whiten(adapter, inputs)
+    wanted = (truth - truth.mean(0)) / np.sqrt(truth.mean(0) + 0.002)
+    residual, known = wanted, np.zeros((len(truth), 0))
+    layers = list(adapter.layers.items())
+    for name, layer in layers[:(len(layers) + 1) // 2]:
+        data = inputs[name].astype(np.float64)
+        mean = data.mean(0)
+        spread = (data - mean).std()
+        unit = (data - mean) / spread
+        full = np.linalg.solve(unit.T @ unit + RIDGE * np.eye(unit.shape[1]), unit.T @ residual)
+        _, _, best = np.linalg.svd(unit @ full, full_matrices=False)
+        directions = full @ best[:layer.rank].T                                     # (d, r)
+        size = (unit @ directions).std(0) + 1e-9
+        a = (directions / size).T / spread
+        with torch.no_grad():
+            layer.A.copy_(torch.from_numpy(a).float().view_as(layer.A))
+            layer.centre.copy_(torch.from_numpy(a @ mean).float())
+        known = np.concatenate([known, unit @ (directions / size)], 1)
+        explained = np.linalg.solve(known.T @ known + 10 * np.eye(known.shape[1]),
+                                    known.T @ wanted)
+        residual = wanted - known @ explained
+    with torch.no_grad():
+        for layer in adapter.layers.values():
+            layer.B.zero_()
+
+
+def states(rows: np.ndarray, schema) -> np.ndarray:
+    """Return composite LR state and presence of every row, (n, w + m)."""
+    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
+    return np.concatenate([rows['x'], mask], 1).astype(np.float32)
+
+
+def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndarray,
+                  steps: int, seed: int) -> Projector:
+    """Fit composite states to the sentences.
+
+    Each is asked of each moment: is it true now? That orders moments, as a reward must
+    (decision 064).
+
+    Args:
+        state: (n, w + m) as :func:`states` returns.
+        schema: of the rows.
+        truth: (n, c).
+        vectors: (c, 384) of the sentence model.
+        steps: of Adam.
+        seed: of everything.
+
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    projector = Projector(schema.width, len(schema.modalities))
+    state, truth, vectors = (torch.from_numpy(np.ascontiguousarray(v, np.float32))
+                             for v in (state, truth, vectors))
+    # how high a sentence lies in general (its bias) and how close sentences are to each other
+    # (scale) is not reward
+    bias = torch.full((len(vectors),), -3.0, requires_grad=True)
+    scale = torch.tensor(3.0, requires_grad=True)
+    rare = 1 / (truth.mean(0) + 0.01).sqrt()
+    # of what all sentences share nothing can be told apart: no state points there
+    shared = F.normalize(vectors.mean(0), dim=-1)
+    contrast = F.normalize(vectors - (vectors @ shared)[:, None] * shared, dim=-1)
+    noise = torch.zeros(state.shape[1])
+    noise[:schema.width] = NOISE
+
+    def loss(_):
+        i = rng.integers(0, len(state), 256)
+        point = projector(state[i] + noise * torch.randn(256, len(noise)))
+        score = scale.exp() * point @ contrast.T + bias
+        wrong = F.binary_cross_entropy_with_logits(score, truth[i], reduction='none')
+        return (rare * wrong).sum(1).mean() + 30 * (point @ shared).square().mean()
+
+    fit([*projector.parameters(), bias, scale], loss, steps, 1e-3, 'projector')
+    return projector.eval()
+
+
+def judge_projector(projector: Projector, state: np.ndarray, captions: list[list[str]],
+                    sentences, thing: str, seed: int = 0) -> dict[str, float]:
+    """Return how well rewards about a thing order moments that nothing was fitted to.
+
+    Grades are 0 out of the view, 1 in it, 2 in its middle. Most moments have grade 0, and a rank
+    correlation with ties cannot reach 1: ``most`` is what perfect order would give. ``balanced``
+    takes equally many moments of each grade.
+
+    Args:
+        projector: the fitted one.
+        state: (n, w + m) moments.
+        captions: true sentences of each.
+        sentences: the sentence model.
+        thing: what the statements are about, for example ``red ball``.
+        seed: of the draw that balances.
+
+    """
+    middle, out = (f'The {thing} is {where} my view.' for where in ('in the middle of', 'out of'))
+    grade = np.array([2 if middle in c else 0 if out in c else 1 for c in captions])
+    rng = np.random.default_rng(seed)
+    each = np.bincount(grade, minlength=3)
+    few = max(1, each.min())
+    even = np.concatenate([rng.choice(np.flatnonzero(grade == g), few, replace=False)
+                           for g in range(3) if each[g]])
+    told = {'n': len(grade), 'in_view': float((grade > 0).mean()),
+            'middle': float((grade == 2).mean()), 'most': _best(grade),
+            'most_balanced': _best(grade[even])}
+    ways = {'captions': ([middle], [out]),
+            'untuned': tuple([t.format(thing) for t in UNTUNED[k]] for k in ('good', 'bad'))}
+    nothing = np.zeros(state.shape[1] - projector.width, np.float32)
+    for name, (good, bad) in ways.items():
+        reward = StatementReward(projector, [sentences.embed(good)], [sentences.embed(bad)], 0.0)
+        value = np.array([reward(s[:projector.width], s[projector.width:], nothing)
+                          for s in state])
+        told[f'{name}_spearman'] = spearman(value, grade)
+        told[f'{name}_spearman_balanced'] = spearman(value[even], grade[even])
+        told[f'{name}_auc_middle'] = auc(value, grade == 2)
+        told[f'{name}_auc_in_view'] = auc(value, grade > 0)
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()}
+
+
+def _best(grade: np.ndarray) -> float:
+    """Return the rank correlation of a score that orders the grades perfectly."""
+    return spearman(grade + 1e-6 * np.random.default_rng(0).random(len(grade)), grade)
