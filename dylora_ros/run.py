@@ -39,7 +39,8 @@ def ros_arguments(options: argparse.Namespace, memory: Path) -> list[str]:
     """Turn the options into what follows ``--ros-args``."""
     values = [('simulator', 'scene', options.scene), ('simulator', 'seed', options.seed),
               ('predictor', 'seed', options.seed)]
-    for node in ('camera', 'microphone', 'text', 'actuator', 'global_context', 'predictor'):
+    for node in ('camera', 'microphone', 'text', 'actuator', 'global_context', 'predictor',
+                 'reward'):
         values.append((node, 'memory', str(memory)))
     if options.sleep_after:
         values.append(('lifecycle_manager', 'sleep_after', float(options.sleep_after)))

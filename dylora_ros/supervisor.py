@@ -10,7 +10,9 @@ import time
 import psutil
 
 from dylora_ros import graph
+from dylora_ros.core.seal import Secret
 from dylora_ros.nodes.process import WRONG_PARAMETER
+from dylora_ros.secret import give, HOLDERS
 
 _RESPAWN_DELAY = 1.0
 _RESPAWNS = 5          # of one process within _FORGIVE seconds; then it stays down
@@ -34,6 +36,8 @@ class Supervisor:
         self.running: dict[str, subprocess.Popen] = {}
         self._died: dict[str, list[float]] = {name: [] for name in processes}
         self._restart: dict[str, float] = {}
+        self.secret = Secret()
+        self._born: set[str] = set()           # processes that have been there
         self.events: list[str] = []
         self._cpu: dict[int, float] = {}
         self.cpu_seconds = 0.0
@@ -47,7 +51,13 @@ class Supervisor:
     def _spawn(self, name: str):
         command = [sys.executable, '-m', 'dylora_ros.nodes.process',
                    '--nodes', ','.join(self._nodes[name]), '--die-with-parent',
-                   '--nice', str(graph.NICE.get(name, 0)), '--ros-args', *self._ros_args]
+                   '--nice', str(graph.NICE.get(name, 0))]
+        sealed = None
+        if HOLDERS & set(self._nodes[name]):
+            sealed = give(self.secret, again=name in self._born)
+            command += ['--seal-fd', str(sealed.fileno())]
+        self._born.add(name)
+        command += ['--ros-args', *self._ros_args]
         out = sys.stderr
         if self._log_dir is not None:
             self._log_dir.mkdir(parents=True, exist_ok=True)
@@ -56,7 +66,10 @@ class Supervisor:
         path = os.pathsep.join(filter(None, [str(package), os.environ.get('PYTHONPATH')]))
         self.running[name] = subprocess.Popen(
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+            pass_fds=[sealed.fileno()] if sealed else (),
             env={**os.environ, 'PYTHONPATH': path})
+        if sealed:
+            sealed.close()
 
     def poll(self):
         """Restart what died; take the resource figures. Call about once a second."""

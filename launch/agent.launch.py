@@ -19,6 +19,8 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from dylora_ros import graph
+from dylora_ros.core.seal import Secret
+from dylora_ros.secret import HOLDERS, variable
 from launch import LaunchDescription
 
 SHARE = FindPackageShare('dylora_ros')
@@ -54,8 +56,8 @@ def arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def process(name: str, nodes: tuple[str, ...]) -> Node:
-    """Return the action of one process of the graph."""
+def process(name: str, nodes: tuple[str, ...], secret: Secret) -> Node:
+    """Return the action of one process of the graph; a few know the secret of this life."""
     def choose(node, parameter, value):
         return ['-p', [f'{node}:{parameter}:=', value]] if node in nodes else []
 
@@ -72,6 +74,7 @@ def process(name: str, nodes: tuple[str, ...]) -> Node:
         ros_arguments=['--log-level', LaunchConfiguration('log_level'),
                        '-p', ['use_sim_time:=', LaunchConfiguration('use_sim_time')],
                        '-p', ['memory:="', memory, '"'], *chosen],
+        additional_env=variable(secret) if HOLDERS & set(nodes) else {},
         output='screen', respawn=True, respawn_delay=1.0, respawn_max_retries=5,
         condition=UnlessCondition(LaunchConfiguration('hardware')) if name == 'world' else None)
 
@@ -83,9 +86,10 @@ def generate_launch_description() -> LaunchDescription:
         arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'agent.rviz'])],
         remappings=[('/tf', 'tf'), ('/tf_static', 'tf_static')],
         condition=IfCondition(LaunchConfiguration('rviz')))
+    secret = Secret()
     return LaunchDescription([
         *arguments(),
         SetEnvironmentVariable('ROS_AUTOMATIC_DISCOVERY_RANGE',
                                LaunchConfiguration('discovery_range')),
-        *(process(name, nodes) for name, nodes in graph.processes().items()),
+        *(process(name, nodes, secret) for name, nodes in graph.processes().items()),
         rviz])

@@ -77,7 +77,7 @@ class GlobalContext:
     """The ring log. Open one writer with :meth:`open`, any number of readers with :meth:`read`.
 
     Sequence numbers are absolute: row ``n`` is the n-th ever written; rows
-    ``first .. committed - 1`` are in the file.
+    ``first .. committed - 1`` are in the file; the writer's next one is ``next``.
     """
 
     def __init__(self, path: Path, writable: bool, window: int = 0):
@@ -87,7 +87,7 @@ class GlobalContext:
             self._attach(writable)
             if writable:
                 self._recover()
-                self._fetched = self.committed
+                self.next = self._fetched = self.committed
                 self._fetch_ahead()
         except BaseException:
             self._file.close()
@@ -290,8 +290,9 @@ class GlobalContext:
         """
         if row.dtype != self.schema.dtype:
             raise ValueError(f'the row has layout {row.dtype}, this log {self.schema.dtype}')
-        n = self.committed
+        n = self.next          # not the file's count: another hand may have changed that
         self._put(n, bytearray(row.tobytes()))
+        self.next = n + 1
         self._set_committed(n + 1)
         if n + AHEAD >= self._fetched:
             self._fetch_ahead()

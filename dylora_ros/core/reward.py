@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load, save
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -43,7 +44,11 @@ class Statements:
             StatementError: unknown keys, no good statement, or not texts.
 
         """
-        raw = Path(path).read_bytes()
+        return cls.parse(Path(path).read_bytes(), path)
+
+    @classmethod
+    def parse(cls, raw: bytes, path: str | Path) -> 'Statements':
+        """Read the bytes of such a file; ``path`` is for the words of an error."""
         try:
             data = yaml.safe_load(raw)
         except yaml.YAMLError as error:
@@ -102,6 +107,36 @@ class StatementReward(RewardModel):
         self.projector = projector.eval()
         self._good = [torch.from_numpy(g) for g in good]
         self._bad = [torch.from_numpy(b) for b in bad]
+
+    def to_bytes(self) -> bytes:
+        """Return all that the reward is made of, as safetensors."""
+        return save({**{f'projector.{k}': v for k, v in self.projector.state_dict().items()},
+                     **{f'good.{i}': g for i, g in enumerate(self._good)},
+                     **{f'bad.{i}': b for i, b in enumerate(self._bad)},
+                     'curiosity': torch.tensor(self.curiosity, dtype=torch.float64)})
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, width: int, modalities: int) -> 'StatementReward':
+        """Return the very reward that :meth:`to_bytes` was of.
+
+        Args:
+            raw: safetensors.
+            width: of a composite LR state.
+            modalities: in it.
+
+        """
+        tensors = load(raw)
+
+        def part(name):
+            return {k.split('.', 1)[1]: v for k, v in tensors.items()
+                    if k.split('.', 1)[0] == name}
+
+        def group(name):
+            return [v.numpy() for _, v in sorted(part(name).items(), key=lambda kv: int(kv[0]))]
+
+        projector = Projector(width, modalities)
+        projector.load_state_dict(part('projector'))
+        return cls(projector, group('good'), group('bad'), float(tensors['curiosity']))
 
     @torch.inference_mode()
     def closeness(self, state: np.ndarray) -> np.ndarray:

@@ -8,14 +8,16 @@ from dylora_ros.core.agent import finish
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_LATE, GlobalContext
 from dylora_ros.core.cycle import Composer, Prediction
 from dylora_ros.core.phases import Phase, Tiredness
+from dylora_ros.core.seal import Receiver, RowTags, Sender, Verdicts
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
 from dylora_ros.paths import memory_dir, write_whole
 from dylora_ros.ros import messages
 from dylora_ros.ros.interfaces import MODALITIES
-from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
+from dylora_ros.ros.sealed import SealedNode
+from dylora_ros.secret import life
 
 CAPACITY = Param('capacity', 1_080_000, 'Rows in the log file (GC window and replay buffer); '
                  '12 hours at 25 Hz by default.', 1000, 100_000_000)
@@ -24,7 +26,7 @@ WINDOW = Param('window', 540_000, 'Newest rows that q reads: the global context.
 _SHOWN = 250          # cycles in the heat map
 
 
-class GlobalContextNode(AgentNode):
+class GlobalContextNode(SealedNode):
     """Beat at the cycle rate: compose the LR states, ask q, commit the row."""
 
     NAME = 'global_context'
@@ -35,7 +37,7 @@ class GlobalContextNode(AgentNode):
               100, 100_000_000),
         WEIGHTS, MEMORY)
     PUBLISHES = ('context/now', 'context/row', 'context/fill', 'context/tiredness',
-                 'context/heatmap')
+                 'context/heatmap', 'diagnostics')
     SUBSCRIBES = ('phase', 'prediction', 'body/applied', 'reward/judged', 'dream/row',
                   *(f'{m}/x' for m in MODALITIES), *(f'surprise/{m}' for m in MODALITIES))
 
@@ -47,6 +49,11 @@ class GlobalContextNode(AgentNode):
         self.log = GlobalContext.open(path, schema, v['capacity'], v['window'])
         self.get_logger().info(f'{path}: {self.log.committed} rows remembered, '
                                f'{schema.dtype.itemsize} bytes a row')
+        self.tags = RowTags.create(path.with_name('context.tags'), life().secret, self.log,
+                                   life().again)
+        self._sender = Sender(life().secret, 'context')
+        self._dreams = Receiver(life().secret, 'dream')
+        self._verdicts = Verdicts(life().secret)
         self._tired_file = path.with_name('slept.json')
         self.tired = Tiredness(v['tired_after'], self.log.capacity)
         self.tired.slept(self._slept_at())
@@ -81,8 +88,8 @@ class GlobalContextNode(AgentNode):
         self._surprise: dict[str, float] = {}
         self.listen('prediction', self._on_prediction)
         self.listen('body/applied', self._on_applied)
-        self.listen('reward/judged', lambda m: setattr(
-            self, '_reward', (float(messages.tensor(m)[0, 0]), messages.stamp_ns(m))))
+        self.listen('reward/judged', self._on_judged)
+        self.guard_seal()
         self.listen('dream/row', self._on_dream)
         self.every(1 / self.values['rate'], self._beat_cycle, steady=False)
         self.every(1.0, self._tell)
@@ -96,6 +103,9 @@ class GlobalContextNode(AgentNode):
         """Close the log."""
         log = getattr(self, 'log', None)
         if log is not None:
+            if getattr(self, 'tags', None) is not None:
+                self.tags.close()
+                self.tags = None
             log.close()
             self.log = None
 
@@ -155,17 +165,34 @@ class GlobalContextNode(AgentNode):
         self._append(row)
 
     def _append(self, row: np.ndarray):
+        self.tags.put(self.log.next, row)
         self.log.append_row(row)
-        self.publish('context/row', messages.row_msg(row))
+        self.publish('context/row', messages.row_msg(row, self._sender.seal(row.tobytes())))
         self._heat = np.roll(self._heat, -1, 1)
         self._heat[:, -1] = row['x']
 
     def _on_dream(self, message):
-        row = messages.row(message, self.log.schema.dtype).copy()
+        try:
+            row = messages.row(message, self.log.schema.dtype).copy()
+            self._dreams.open(messages.frame(message), row.tobytes())
+        except ValueError as error:
+            self.attempt('dream', f'a row on dream/row: {error}')
+            return
         if self.phase == Phase.REM and row['flags'] & FLAG_DREAM:
             self._append(row)
 
+    def _on_judged(self, message):
+        try:
+            value, stamp = messages.number(message), messages.stamp_ns(message)
+            self._verdicts.open(messages.frame(message), value, stamp, self._sender)
+        except ValueError as error:
+            self.attempt('judged', f'a reward on reward/judged: {error}')
+            return
+        self._reward = (value, stamp)
+
     def _tell(self):
+        if self.tags.confirm():
+            self.attempt('tags', 'the head of context.tags was changed; written again')
         self.publish('context/fill', messages.scalar_msg(self.log.fill))
         self.publish('context/tiredness',
                      messages.scalar_msg(self.tired.level(self.log.committed)))

@@ -8,6 +8,7 @@ from dylora_ros.core.agent import act_on, split
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.phases import Phase
+from dylora_ros.core.seal import Sender
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import body_signal
 from dylora_ros.nodes.actuator import JOINTS, RATE
@@ -19,6 +20,7 @@ from dylora_ros.ros import messages
 from dylora_ros.ros.interfaces import MODALITIES
 from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
+from dylora_ros.secret import life
 
 
 class PredictorNode(AgentNode):
@@ -65,6 +67,7 @@ class PredictorNode(AgentNode):
         self.body = registry.make('body', len(v['joints']), weights_dir(v['weights']))
         self.will = self._load_will()
         self._body_bit = 1 << list(schema.modalities).index('body')
+        self._dreams = Sender(life().secret, 'dream')
         self.sleeper = None
         self._finished: dict | None = None       # report of a sleep phase, not told yet
 
@@ -177,6 +180,7 @@ class PredictorNode(AgentNode):
         q = self.folder / 'q.safetensors'
         return {'memory': str(self.folder), 'weights': str(weights_dir(v['weights'])),
                 'joints': len(v['joints']), 'window': v['window'], 'period': 1 / v['rate'],
+                'secret': life().secret.key.hex(),
                 'REM': v['rem_seconds'], 'NREM': v['nrem_seconds'], 'seed': v['seed'],
                 'train_rows': v['train_rows'],
                 'q': str(q if q.exists() else weights_dir(v['weights']) / 'q.safetensors')}
@@ -191,7 +195,7 @@ class PredictorNode(AgentNode):
                 self.publish('sleep/time_left', messages.scalar_msg(value[1]))
             elif kind == 'row':
                 row = np.frombuffer(value, self.log.schema.dtype)[0]
-                self.publish('dream/row', messages.row_msg(row))
+                self.publish('dream/row', messages.row_msg(row, self._dreams.seal(value)))
             elif kind == 'image':
                 self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
             elif kind == 'done':

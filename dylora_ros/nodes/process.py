@@ -12,6 +12,7 @@ import sys
 import time
 
 from dylora_ros import graph
+from dylora_ros.secret import receive
 
 _PR_SET_PDEATHSIG = 1
 SAME_REQUEST = 1.0      # s; signals closer together ask for one end
@@ -61,6 +62,8 @@ def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument('--nice', type=int, default=0, help='give way to the other processes')
     parser.add_argument('--die-with-parent', action='store_true',
                         help='end when the starting process ends')
+    parser.add_argument('--seal-fd', type=int, help='inherited socket with the secret of this '
+                        'life (dylora_ros.secret)')
     own, ros = argv[1:], []
     if '--ros-args' in own:
         at = own.index('--ros-args')
@@ -79,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(argv or sys.argv)
     options, ros = _options(argv)
     prepare()
+    receive(options.seal_fd)
     if options.die_with_parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     try:

@@ -6,78 +6,136 @@ from pathlib import Path
 import numpy as np
 
 from dylora_ros.core.phases import Phase
+from dylora_ros.core.rows import FLAG_DREAM
+from dylora_ros.core.seal import read_bundle, Receiver, Verdicts, write_bundle
+from dylora_ros.core.watch import locked, Watch
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS
-from dylora_ros.nodes.sense import WEIGHTS, weights_dir
-from dylora_ros.paths import share_file
+from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
+from dylora_ros.paths import memory_dir, share_file
 from dylora_ros.ros import messages
-from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
+from dylora_ros.ros.sealed import SealedNode
+from dylora_ros.secret import life
+
+_DIGESTS = 64         # bytes: of the statements and of the projector, before what they make
 
 
-class RewardNode(AgentNode):
-    """Feel good or bad. Statements and projector are read once; digests are checked in sleep."""
+class RewardNode(SealedNode):
+    """Feel good or bad, by what was sealed at the start of this life and by nothing else."""
 
     NAME = 'reward'
-    DOC = 'Closeness of the inner state to the statements, plus curiosity.'
+    DOC = 'Closeness of the inner state to the statements, plus curiosity; sealed.'
     PARAMETERS = (
         JOINTS,
         Param('statements', '', 'YAML of good and bad statements; empty: the installed '
               'config/statements.yaml.'),
         Param('curiosity', 0.02, 'Weight of positive surprise in the reward.', 0.0, 1.0),
-        WEIGHTS)
-    PUBLISHES = ('reward', 'reward/judged')
-    SUBSCRIBES = ('context/row', 'phase')
+        WEIGHTS, MEMORY)
+    PUBLISHES = ('reward', 'reward/judged', 'diagnostics')
+    SUBSCRIBES = ('context/row',)
 
     def setup(self):
-        """Read and seal the statements."""
+        """Seal statements and projector; in a life that has a seal already, take that."""
         import torch
         torch.set_num_threads(1)
-        from safetensors.torch import load_file
+
+        from dylora_ros.core.reward import StatementReward
+        folder = weights_dir(self.values['weights'])
+        self.schema = registry.row_schema(len(self.values['joints']), folder)
+        self._statements = Path(self.values['statements']
+                                or share_file('config/statements.yaml'))
+        self._projector = folder / 'projector.safetensors'
+        self._bundle = memory_dir(self.values['memory']) / 'seal' / 'reward.seal'
+        self._logged = [self._bundle.parents[1] / name for name in ('context.gc', 'context.tags')]
+        size = self.schema.width, len(self.schema.modalities)
+        if getattr(self, '_sealed', None) is None:
+            if life().again:
+                self._sealed = read_bundle(self._bundle, life().secret)
+                if self._digests() != self._sealed[:_DIGESTS]:
+                    self.attempt('file', 'statements or projector were changed while this node '
+                                 'was down; what was sealed stays in force')
+            else:
+                self._sealed = self._digests() + self._read(*size).to_bytes()
+                write_bundle(self._bundle, life().secret, self._sealed)
+        self.reward = StatementReward.from_bytes(self._sealed[_DIGESTS:], *size)
+
+    def _digests(self) -> bytes:
+        return b''.join(hashlib.sha256(p.read_bytes() if p.is_file() else b'').digest()
+                        for p in (self._statements, self._projector))
+
+    def _read(self, width: int, modalities: int):
+        """Return the reward that the files are of; they are read once, here."""
+        from safetensors.torch import load
 
         from dylora_ros.core.reward import Projector, StatementReward, Statements
         from dylora_ros.modalities.text import SentenceEncoder
-        v = self.values
-        folder = weights_dir(v['weights'])
-        self.schema = registry.row_schema(len(v['joints']), folder)
-        statements = Path(v['statements'] or share_file('config/statements.yaml'))
-        read = Statements.load(statements)
-        self._sealed = {statements: read.digest, folder / 'projector.safetensors': None}
-        projector = Projector(self.schema.width, len(self.schema.modalities))
-        path = folder / 'projector.safetensors'
-        if not path.exists():
-            raise FileNotFoundError(f'{path} is missing; make it with python -m dylora_ros '
-                                    'pretrain, or leave weights empty for the shipped one')
-        projector.load_state_dict(load_file(str(path)))
-        self._sealed[path] = self._digest(path)
+        read = Statements.parse(self._statements.read_bytes(), self._statements)
+        if not self._projector.exists():
+            raise FileNotFoundError(f'{self._projector} is missing; make it with python -m '
+                                    'dylora_ros pretrain, or leave weights empty for the '
+                                    'shipped one')
+        projector = Projector(width, modalities)
+        projector.load_state_dict(load(self._projector.read_bytes()))
         sentences = SentenceEncoder()
-        self.reward = StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
-                                      [sentences.embed(list(b)) for b in read.bad],
-                                      v['curiosity'])
-        self.get_logger().info(f'sealed {statements} {read.digest[:12]}')
+        self.get_logger().info(f'sealed {self._statements} {read.digest[:12]}')
+        return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
+                               [sentences.embed(list(b)) for b in read.bad],
+                               self.values['curiosity'])
 
     def start(self):
-        """Judge every row."""
-        self.follow_phase(self._on_phase)
+        """Judge every row of this agent's log; watch the files."""
+        self._rows = Receiver(life().secret, 'context')
+        self._verdicts = Verdicts(life().secret)
+        self._watch = Watch(self._on_file)
+        self._writer = None            # session of the log's writer, whose files are watched
+        for path in (self._statements, self._projector, self._bundle):
+            self._watch.add(path)
+            self._watch.add(path.resolve())      # of an installation by symbolic links
         self.listen('context/row', self._on_row)
+        self.guard_seal('reward')
 
-    def _digest(self, path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+    def stop(self):
+        """End the watch."""
+        watch = getattr(self, '_watch', None)
+        if watch is not None:
+            watch.close()
+            self._watch = None
 
-    def _on_phase(self, phase: Phase):
-        if phase == Phase.NREM:
-            for path, digest in self._sealed.items():
-                if not path.exists() or self._digest(path) != digest:
-                    self.get_logger().error(f'{path} was changed while the agent runs; the '
-                                            'sealed values stay in force until a restart')
+    def _on_file(self, path: Path, what: str):
+        if path in self._logged:
+            if self._writer is None:
+                return
+            if not locked(self._logged[0]):
+                self._writer = None          # the writer itself has ended; the next one opens them
+                return
+        self.attempt('file', f'{path} was {what}; what was sealed stays in force')
+        if path == self._bundle:
+            self._watch.expect(path)
+            try:
+                write_bundle(path, life().secret, self._sealed)
+                self._watch.add(path)        # its folder may be a new one
+            except OSError as error:
+                self._watch.expect(path, -1)
+                self.attempt('file', f'{path} cannot be written again: {error}')
 
     def _on_row(self, message):
-        if self.phase != Phase.AWAKE:
+        try:
+            row = messages.row(message, self.schema.dtype)
+            ticket = self._rows.open(messages.frame(message), row.tobytes())
+        except ValueError as error:
+            self.attempt('row', f'a row on context/row: {error}')
             return
-        row = messages.row(message, self.schema.dtype)
+        if self._writer != ticket.session:   # it has opened its files; whoever does now is odd
+            self._writer = ticket.session
+            for path in self._logged:
+                self._watch.add(path)
+        if row['phase'] != Phase.AWAKE.value or row['flags'] & FLAG_DREAM:
+            return
         mask = (int(row['mask']) >> np.arange(len(self.schema.modalities))) & 1
-        value = self.reward(row['x'].astype(np.float32), mask,
-                            row['surprise'].astype(np.float32))
+        value = np.float32(self.reward(row['x'].astype(np.float32), mask,
+                                       row['surprise'].astype(np.float32)))
+        stamp = int(row['stamp'])
         self.publish('reward', messages.scalar_msg(value))
-        self.publish('reward/judged',
-                     messages.tensor_msg(np.array([value]), int(row['stamp']), 'reward'))
+        self.publish('reward/judged', messages.tensor_msg(
+            np.array([value]), stamp, self._verdicts.seal(ticket, value, stamp)))

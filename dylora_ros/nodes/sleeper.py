@@ -103,7 +103,7 @@ def _train(options: dict, pipe) -> dict:
     from dylora_ros.core.will_training import Chest, learn
     start, budget, folder = time.monotonic(), options['NREM'], Path(options['memory'])
     log, network = _open(options)
-    rows = log.rows(log.committed - options['train_rows'], log.committed)
+    rows, forged = _genuine(log, options)
     data = Experience(rows, log.schema)
     report = train(network, data, _Q_SHARE * budget,
                    seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
@@ -117,7 +117,7 @@ def _train(options: dict, pipe) -> dict:
                  budget - (time.monotonic() - start), seed=options['seed'] + log.committed,
                  progress=lambda share, left: pipe.send(
                      ('progress', (_Q_SHARE + (1 - _Q_SHARE) * share, left))))
-    told = report.as_dict()
+    told = {'forged_rows': forged, **report.as_dict()}
     told['will'] = {'left_out': 'every row has the same reward'} if will is None \
         else _plain(will.as_dict())
     return _plain(told)
@@ -125,6 +125,25 @@ def _train(options: dict, pipe) -> dict:
 
 def _plain(values: dict) -> dict:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def _genuine(log, options: dict) -> tuple:
+    """Return the newest rows, those that another hand has written forgotten, and how many."""
+    import numpy as np
+
+    from dylora_ros.core.audit import Audit
+    from dylora_ros.core.seal import RowTags, Secret
+    memory, stop = Path(options['memory']), log.committed
+    rows = log.rows(stop - options['train_rows'], stop)
+    tags = RowTags(memory / 'context.tags', Secret(bytes.fromhex(options['secret'])), log)
+    rows, forged = tags.withhold(rows, np.arange(stop - len(rows), stop))
+    tags.close()
+    if len(forged):
+        audit = Audit(memory / 'seal' / 'sleep.log')
+        for number in forged:
+            audit.note('memory', f'row {number} was written by another hand; it is not learned')
+        audit.close()
+    return rows, len(forged)
 
 
 def _dream(options: dict, pipe) -> dict:

@@ -28,6 +28,11 @@ def stamp_ns(message) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
+def frame(message) -> str:
+    """Return the header's frame; sealed messages carry their seal there."""
+    return message.header.frame_id
+
+
 def header(ns: int, frame: str) -> Header:
     """Return a Header."""
     return Header(stamp=time_msg(ns), frame_id=frame)
@@ -60,6 +65,19 @@ def tensor(message: Image) -> np.ndarray:
     if not np.isfinite(values).all():
         raise MessageError(f'{message.header.frame_id} holds NaN or infinity')
     return values.reshape(message.height, message.width)
+
+
+def number(message: Image) -> float:
+    """Unwrap the one number of a :func:`tensor_msg`.
+
+    Raises:
+        MessageError: it holds more, or none.
+
+    """
+    values = tensor(message)
+    if values.size != 1:
+        raise MessageError(f'{values.size} numbers, expected one')
+    return float(values[0, 0])
 
 
 def row_msg(row: np.ndarray, frame: str = 'context') -> Image:

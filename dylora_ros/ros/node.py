@@ -17,7 +17,6 @@ from std_msgs.msg import Empty
 from dylora_ros.core.phases import Phase
 from dylora_ros.ros import qos
 from dylora_ros.ros.interfaces import HEARTBEAT, heartbeat_topic, TOPICS
-from dylora_ros.ros.messages import MessageError
 from dylora_ros.ros.parameters import declare, Param
 
 _STUCK = 3.0          # s that one piece of work may take before the node counts as hung
@@ -138,7 +137,7 @@ class AgentNode(LifecycleNode):
         def safely(message):
             try:
                 callback(message)
-            except (MessageError, ValueError) as error:
+            except (ValueError, LookupError) as error:       # MessageError is a ValueError
                 self.complain(topic, f'ignored a message on {topic}: {error}')
 
         self._living.append(self.create_subscription(spec.type, topic, safely, spec.qos))

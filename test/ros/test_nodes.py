@@ -211,31 +211,17 @@ def test_sense_ignores_a_bad_message_and_goes_on(bench):
 def test_reward_prefers_good_statements_and_is_stamped_as_its_row(bench):
     need('reward')
     from dylora_ros.core.phases import Phase
+    from dylora_ros.core.seal import Sender
+    from dylora_ros.secret import life
     node = bench.up(graph.node_class('reward'))
     rewards, rows = bench.hear('reward/judged'), bench.voice('context/row')
-    phase = bench.voice('phase')
-    phase.publish(messages.text_msg('AWAKE'))
-    assert bench.spin_until(lambda: node.phase == Phase.AWAKE)
     row = np.zeros((), node.schema.dtype)
-    row['stamp'], row['mask'] = 42, 15
-    rows.publish(messages.row_msg(row))
+    row['stamp'], row['mask'], row['phase'] = 42, 15, Phase.AWAKE.value
+    seal = Sender(life().secret, 'context').seal(row.tobytes())
+    rows.publish(messages.row_msg(row, seal))
     assert bench.spin_until(lambda: rewards)
     assert messages.stamp_ns(rewards[0]) == 42
     assert np.isfinite(messages.tensor(rewards[0])).all()
-
-
-def test_changed_statements_are_noticed_and_change_nothing(bench, tmp_path):
-    need('reward')
-    path = tmp_path / 'statements.yaml'
-    path.write_text('good:\n- The red ball is in the middle of my view.\n')
-    node = bench.up(graph.node_class('reward'), statements=str(path))
-    told = bench.errors(node)
-    path.write_text('good:\n- I do nothing.\n')
-    from dylora_ros.core.phases import Phase
-    before = node.reward
-    node._on_phase(Phase.NREM)
-    assert 'was changed' in told[0]
-    assert node.reward is before
 
 
 def test_parameters_of_a_running_node_cannot_be_set(bench):

@@ -9,11 +9,13 @@ import pytest
 
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.predictor import QNetwork
+from dylora_ros.core.seal import RowTags, Secret
 from dylora_ros.core.will_training import Chest
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.sleeper import Sleeper
 
 ROWS = 300
+SECRET = bytes(range(32))
 
 
 @pytest.fixture
@@ -30,9 +32,11 @@ def options(tmp_path):
             row['action'] = rng.uniform(-1, 1, schema.actions)
             row['reward'] = np.sin(i / 5)
             log.append_row(row)
+        RowTags.create(tmp_path / 'context.tags', Secret(SECRET), log, again=False).close()
     return {'memory': str(tmp_path), 'weights': str(tmp_path), 'joints': 2,    # no rehearsal
             'window': 1000, 'period': 0.04, 'REM': 1.0, 'NREM': 3.0, 'seed': 0,
-            'train_rows': 1000, 'q': str(registry.SHIPPED / 'q.safetensors')}
+            'train_rows': 1000, 'secret': SECRET.hex(),
+            'q': str(registry.SHIPPED / 'q.safetensors')}
 
 
 def night(sleeper, until, seconds=90.0):
