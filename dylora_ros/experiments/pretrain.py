@@ -280,6 +280,7 @@ def main(arguments: list[str] | None = None):
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
+    resumed = any(options.work.iterdir())
     data = recorded(options)
     senses = {name: registry.make(name, weights=None) for name in ORDER}
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
@@ -291,7 +292,7 @@ def main(arguments: list[str] | None = None):
     report = fit_coupling(options.work / 'coupling', options.out,
                           options.out / 'coupling.safetensors', seed=options.seed)
     told = json.loads((options.out / 'pretrain.json').read_text())
-    write(options.out / 'pretrain.json', {**told, 'coupling': report,
+    write(options.out / 'pretrain.json', {**told, 'coupling': report, 'resumed': resumed,
                                           'processor_seconds': round(time.process_time())})
     say(f'wrote {options.out}')
 
