@@ -17,7 +17,7 @@ from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
 BATCH = 64
-MOST = 400                      # steps
+MOST = 1000                     # steps
 CHECK, PATIENCE = 25, 6         # steps between looks at the validation lives; looks without gain
 DROP = 0.1, 0.1                 # chance that a sense is off in a sample, or was switched off
 NOISE = 0.5                     # on LR states (and features), whose unit is their deviation

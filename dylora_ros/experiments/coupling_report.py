@@ -82,7 +82,8 @@ def one_task(found: list[dict]) -> dict:
             r.removeprefix('missing '): round(score(table(found, arm, r)), 4) for r in rates}}
             for arm in ('coupled', *ARMS)},
         'seconds': {k: round(float(np.mean([f['courses'][k]['seconds'] for f in found])), 2)
-                    for k in found[0]['courses']}}
+                    for k in found[0]['courses']},
+        'steps': {k: [f['courses'][k]['steps'] for f in found] for k in found[0]['courses']}}
 
 
 def one_imbalanced(found: list[dict]) -> dict:
