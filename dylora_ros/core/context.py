@@ -87,7 +87,8 @@ class GlobalContext:
             self._attach(writable)
             if writable:
                 self._recover()
-                self.next = self._fetched = self.committed
+            self.next = self._fetched = self.committed
+            if writable:
                 self._fetch_ahead()
         except BaseException:
             self._file.close()
