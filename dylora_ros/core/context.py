@@ -82,13 +82,13 @@ class GlobalContext:
 
     def __init__(self, path: Path, writable: bool, window: int = 0):
         self.path = Path(path)
+        self.next: int | None = None         # of a reader
         self._file = open(path, 'r+b' if writable else 'rb')   # noqa: SIM115 held open
         try:
             self._attach(writable)
             if writable:
                 self._recover()
-            self.next = self._fetched = self.committed
-            if writable:
+                self.next = self._fetched = self.committed
                 self._fetch_ahead()
         except BaseException:
             self._file.close()
@@ -287,8 +287,11 @@ class GlobalContext:
 
         Raises:
             ValueError: it has another layout.
+            TypeError: the log was opened for reading.
 
         """
+        if self.next is None:
+            raise TypeError(f'{self.path} was opened for reading')
         if row.dtype != self.schema.dtype:
             raise ValueError(f'the row has layout {row.dtype}, this log {self.schema.dtype}')
         n = self.next          # not the file's count: another hand may have changed that
