@@ -84,11 +84,6 @@ def learn(seed: int, reward, options) -> list[dict]:
     return diary.told
 
 
-def last_quarter(success: list[float]) -> float:
-    """Return the mean of the last quarter of days."""
-    return round(float(np.mean(success[-max(1, len(success) // 4):])), 4)
-
-
 def main():
     """Run; see the module."""
     parser = argparse.ArgumentParser(description=__doc__,
@@ -110,7 +105,7 @@ def main():
         told = learn(seed, reward, options)
         result['sac'][seed] = {
             'awake_cycles': options.day * len(told),
-            'success': last_quarter([d['success'] for d in told]),
+            'success': days.last_quarter(told),
             'success_by_day': [d['success'] for d in told],
             'cpu_s': round(sum(d['cpu_s'] for d in told), 1)}
         write(RESULT, result)

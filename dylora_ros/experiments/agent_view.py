@@ -11,8 +11,8 @@ from gymnasium import spaces
 import numpy as np
 
 from dylora_ros.core.cycle import Composer
-from dylora_ros.core.features import features
 from dylora_ros.core.rows import RowSchema
+from dylora_ros.core.will import states
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, perceive, Shared
 from dylora_ros.sim.worlds import make as make_world
@@ -75,6 +75,4 @@ class AgentEnv(gymnasium.Env):
         for name, x in signals.items():
             self._composer.put(name, x, stamp)
         row = self._composer.compose(stamp)
-        m, w = len(self._schema.modalities), self._schema.width
-        known = features(row.reshape(1), self._schema)[0]
-        return np.concatenate([known[:w], known[-3 * m - 1:-m - 1]]), row
+        return states(np.empty((1, 0)), row.reshape(1), self._schema)[0], row

@@ -4,9 +4,12 @@ import numpy as np
 
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.experiments.statistics import auc, spearman
-from dylora_ros.experiments.teaching import UNTUNED
 
 PLACES = 'in the middle of', 'out of'
+# never learned from: they judge
+UNTUNED = {
+    'good': ('I am looking straight at the {}.', 'The {} is dead ahead of me.'),
+    'bad': ('I cannot see the {}.', 'The {} has gone from my field of vision.')}
 
 
 def grades(captions: list[list[str]], thing: str) -> np.ndarray:

@@ -153,6 +153,11 @@ def judge(reward: StatementReward, row: np.ndarray, schema) -> float:
     return reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
 
 
+def last_quarter(days: list[dict]) -> float:
+    """Return the mean success of the last quarter of days."""
+    return round(float(np.mean([d['success'] for d in days[-max(1, len(days) // 4):]])), 4)
+
+
 def summary(work: Path, options) -> dict:
     """Return the result: every life's days, success by arm over the last quarter of its days."""
     result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
@@ -162,11 +167,10 @@ def summary(work: Path, options) -> dict:
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
         days = json.loads(path.read_text())
-        last = days[-max(1, len(days) // 4):]
         entry = gaze.setdefault(arm, {'seeds': {}})
         entry['seeds'][seed] = {
             'awake_cycles': sum(d['cycles'] for d in days),
-            'success': round(float(np.mean([d['success'] for d in last])), 4),
+            'success': last_quarter(days),
             'success_by_day': [d['success'] for d in days],
             'reward_by_day': [d['reward'] for d in days],
             'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),

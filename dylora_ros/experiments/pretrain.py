@@ -211,8 +211,8 @@ def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[s
         return log.rows(0, log.committed), told['captions'], told['errors']
 
 
-def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]], errors: dict,
-         options):
+def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]],
+         told: list[list[str]], errors: dict, options):
     """Fit q and the projector on the life, and write all but the coupling to ``options.out``."""
     options.out.mkdir(parents=True, exist_ok=True)
     for name, sense in senses.items():
@@ -226,12 +226,11 @@ def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]
     network.save(options.out / 'q.safetensors')
     rehearsal.save(options.out / rehearsal.FILE, rows[:cut], schema)
     sentences = senses['text'].sentences
-    # of the life alone too little can be learned: things are rarely in the view of a newborn
+    # sentences that are seldom true need all the moments there are
     with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
         babbled = log.rows(0, log.committed)
-    heard = [json.loads(c) for c in recorded(options)['captions']]
     state = states_in(rows, schema)
-    vocabulary, truth = paraphrased(*said(captions[:cut] + heard))
+    vocabulary, truth = paraphrased(*said(captions[:cut] + told))
     projector = fit_projector(np.concatenate([state[:cut], states_in(babbled, schema)]), schema,
                               truth, sentences.embed(vocabulary), PROJECTOR_STEPS,
                               options.seed + 2)
@@ -286,13 +285,14 @@ def main(arguments: list[str] | None = None):
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
     weights, q = first_q(data, caches, options)
     decoders(senses, data, caches, q, options)
+    told = [json.loads(c) for c in data['captions']]
     del caches, data, q
     rows, captions, errors = lived(senses, weights, options)
-    ship(senses, weights, rows, captions, errors, options)
+    ship(senses, weights, rows, captions, told, errors, options)
     report = fit_coupling(options.work / 'coupling', options.out,
                           options.out / 'coupling.safetensors', seed=options.seed)
-    told = json.loads((options.out / 'pretrain.json').read_text())
-    write(options.out / 'pretrain.json', {**told, 'coupling': report, 'resumed': resumed,
+    known = json.loads((options.out / 'pretrain.json').read_text())
+    write(options.out / 'pretrain.json', {**known, 'coupling': report, 'resumed': resumed,
                                           'processor_seconds': round(time.process_time())})
     say(f'wrote {options.out}')
 

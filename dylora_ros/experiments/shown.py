@@ -24,7 +24,7 @@ from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
 
 STRETCH = 60          # cycles of one wish
-EXPLORATION = 0.7     # as the predictor node explores
+EXPLORATION = 0.7     # more than the predictor node: between wishes all angles are to be seen
 PAUSE = 10.0          # s between the stamps of two worlds
 _GAIN = 0.7           # of full speed, for a thing at the edge of the view
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from dylora_ros.core.reward import Projector, StatementReward
+from dylora_ros.experiments.agreement import grades, order, ways
 from dylora_ros.experiments.pretrain_fit import fit
 from dylora_ros.experiments.pretrain_states import whiten
-from dylora_ros.experiments.statistics import auc, spearman
 
 RIDGE = 3000.0        # less, and a blurred (dreamt) frame gives states far from all that was seen
 NOISE = 0.3           # on the states, in their standard deviations
@@ -38,10 +38,6 @@ PARAPHRASES = {
     r'I hear the (.+) (from the left|from the right|in front of me)\.': (
         'The sound of the {0} comes {1}.', 'The {0} makes a sound {1}.'),
 }
-# never learned from: they judge
-UNTUNED = {
-    'good': ('I am looking straight at the {}.', 'The {} is dead ahead of me.'),
-    'bad': ('I cannot see the {}.', 'The {} has gone from my field of vision.')}
 
 
 def said(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
@@ -160,9 +156,8 @@ def judge_projector(projector: Projector, state: np.ndarray, captions: list[list
                     sentences, thing: str, seed: int = 0) -> dict[str, float]:
     """Return how well rewards about a thing order moments that nothing was fitted to.
 
-    Grades are 0 out of the view, 1 in it, 2 in its middle. Most moments have grade 0, and a rank
-    correlation with ties cannot reach 1: ``most`` is what perfect order would give. ``balanced``
-    takes equally many moments of each grade.
+    Most moments have grade 0, so that even perfect order gives little (``most``, see
+    ``agreement.order``). ``balanced`` takes equally many moments of each grade.
 
     Args:
         projector: the fitted one.
@@ -173,30 +168,21 @@ def judge_projector(projector: Projector, state: np.ndarray, captions: list[list
         seed: of the draw that balances.
 
     """
-    middle, out = (f'The {thing} is {where} my view.' for where in ('in the middle of', 'out of'))
-    grade = np.array([2 if middle in c else 0 if out in c else 1 for c in captions])
+    grade = grades(captions, thing)
     rng = np.random.default_rng(seed)
     each = np.bincount(grade, minlength=3)
     few = max(1, each.min())
     even = np.concatenate([rng.choice(np.flatnonzero(grade == g), few, replace=False)
                            for g in range(3) if each[g]])
-    told = {'n': len(grade), 'in_view': float((grade > 0).mean()),
-            'middle': float((grade == 2).mean()), 'most': _best(grade),
-            'most_balanced': _best(grade[even])}
-    ways = {'captions': ([middle], [out]),
-            'untuned': tuple([t.format(thing) for t in UNTUNED[k]] for k in ('good', 'bad'))}
-    nothing = np.zeros(state.shape[1] - projector.width, np.float32)
-    for name, (good, bad) in ways.items():
+    told = {'n': len(grade), 'in_view': round(float((grade > 0).mean()), 4),
+            'middle': round(float((grade == 2).mean()), 4)}
+    for name, (good, bad) in ways(thing).items():
         reward = StatementReward(projector, [sentences.embed(good)], [sentences.embed(bad)], 0.0)
-        value = np.array([reward(s[:projector.width], s[projector.width:], nothing)
-                          for s in state])
-        told[f'{name}_spearman'] = spearman(value, grade)
-        told[f'{name}_spearman_balanced'] = spearman(value[even], grade[even])
-        told[f'{name}_auc_middle'] = auc(value, grade == 2)
-        told[f'{name}_auc_in_view'] = auc(value, grade > 0)
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()}
-
-
-def _best(grade: np.ndarray) -> float:
-    """Return the rank correlation of a score that orders the grades perfectly."""
-    return spearman(grade + 1e-6 * np.random.default_rng(0).random(len(grade)), grade)
+        value = reward.rewards(state)
+        all_of_them, balanced = order(value, grade), order(value[even], grade[even])
+        told |= {'most': all_of_them['most'], 'most_balanced': balanced['most'],
+                 f'{name}_spearman': all_of_them['spearman'],
+                 f'{name}_spearman_balanced': balanced['spearman'],
+                 f'{name}_auc_middle': all_of_them['auc_middle'],
+                 f'{name}_auc_in_view': all_of_them['auc_in_view']}
+    return told

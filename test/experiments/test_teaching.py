@@ -6,6 +6,7 @@ from torch import nn
 
 from dylora_ros.core.lowrank import inject
 from dylora_ros.core.reward import Statements
+from dylora_ros.experiments.agreement import UNTUNED
 from dylora_ros.experiments.pretrain_states import states_of, whiten
 from dylora_ros.experiments.statistics import auc, spearman
 from dylora_ros.experiments.teaching import (
@@ -14,7 +15,6 @@ from dylora_ros.experiments.teaching import (
     paraphrased,
     said,
     teach,
-    UNTUNED,
 )
 
 
