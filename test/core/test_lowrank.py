@@ -219,3 +219,31 @@ def test_remove_restores_the_model(inputs):
     assert type(model.first) is nn.Linear
     for again, first in zip(model(*inputs), before, strict=True):
         assert torch.equal(again, first)
+
+
+def test_x_pooled_by_place_tells_where_a_response_is(inputs):
+    model = Small()
+    adapter = inject(model, 'first', rank=2)
+    layer = adapter.layers['first']
+    layer.centre.fill_(0.5)
+    weights = torch.linspace(-1, 1, 7)
+    layer.pool_by(weights)
+    model(*inputs)
+    expected = torch.einsum('n,bnd->bd', weights, inputs[0]) @ layer.A.T - 0.5
+    torch.testing.assert_close(adapter.read_x()[:, 0], expected)
+    moved = torch.zeros(2, 7, 12)
+    moved[0, 1], moved[1, 5] = 1.0, 1.0                   # the same thing, left and right
+    model(moved, inputs[1][:2])
+    left, right = adapter.read_x()[:, 0] + 0.5
+    torch.testing.assert_close(left, -right)
+
+
+def test_pooled_inputs_while_calibrating_are_those_of_x(inputs):
+    model = Small()
+    adapter = inject(model, 'first', rank=2)
+    layer = adapter.layers['first']
+    layer.centre.fill_(0.5)
+    layer.pool_by(torch.linspace(-1, 1, 7))
+    layer.calibrating = True
+    model(*inputs)
+    torch.testing.assert_close(adapter.read_x()[:, 0], layer.inputs @ layer.A.T - 0.5)
