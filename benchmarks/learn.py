@@ -1,9 +1,10 @@
 """The peer of ``experiment life``: stable-baselines3 SAC in the same body, senses and reward.
 
-    python benchmarks/learn.py --work DIR [--seeds 0 1 2] [--days 45] [--day 2000] [--cpu SECONDS]
+    python benchmarks/learn.py --work DIR [--seeds 0 1 2] [--days 60] [--day 500] [--cpu SECONDS]
 
 SAC with its defaults (discount as ours) sees the composite LR state, mask and ages of every cycle
-and is rewarded by the same statements; its days begin at the same moments as our agent's. It goes
+and is rewarded by the same statements; its days begin at the same moments as our agent's, and
+its buffer with the same childhood. It goes
 on where it was interrupted. ``--cpu`` ends a run after so many processor seconds (equal cost
 instead of equal cycles). Ours is what ``experiment life`` wrote (``--life``). The last line is one
 JSON object: success of the last quarter of days, cycles and processor seconds of both.
@@ -23,6 +24,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dylora_ros.core import rehearsal  # noqa: E402
+from dylora_ros.core.will import judged_anew  # noqa: E402
 from dylora_ros.experiments import days  # noqa: E402
 from dylora_ros.experiments.agent_view import AgentEnv  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -57,6 +60,14 @@ class Diary(BaseCallback):
         return len(self.told) < self._options.days and not 0 < self._options.cpu <= spent
 
 
+def remember(buffer, rows: np.ndarray, schema, reward):
+    """Put older rows, judged by the statements of today, into SAC's buffer; as our nights do."""
+    past = judged_anew(rows, np.empty((len(rows), 0), np.float32), schema, reward)
+    for t in np.flatnonzero(past.follows):
+        buffer.add(past.states[t], past.states[t + 1], past.actions[t], past.rewards[t + 1],
+                   np.zeros(1), [{}])
+
+
 def learn(seed: int, reward, options) -> list[dict]:
     """Live (or go on); return the days."""
     folder = options.work / f'sac-{seed}'
@@ -75,8 +86,10 @@ def learn(seed: int, reward, options) -> list[dict]:
         model = SAC.load(folder / 'model.zip', env=env)
         model.load_replay_buffer(folder / 'buffer.pkl')
     else:
+        childhood = rehearsal.load(registry.SHIPPED / rehearsal.FILE, schema)
         model = SAC('MlpPolicy', env, seed=seed, gamma=days.SETTINGS.discount,
-                    buffer_size=options.days * options.day, learning_starts=options.day)
+                    buffer_size=len(childhood) + options.days * options.day, learning_starts=0)
+        remember(model.replay_buffer, childhood, schema, reward)
     diary = Diary(folder, told, options)
     model.learn((options.days - len(told)) * options.day, callback=diary,
                 reset_num_timesteps=False)
@@ -90,8 +103,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    parser.add_argument('--days', type=int, default=45)
-    parser.add_argument('--day', type=int, default=2000, help='cycles a day')
+    parser.add_argument('--days', type=int, default=60)
+    parser.add_argument('--day', type=int, default=500, help='cycles a day')
     parser.add_argument('--cpu', type=float, default=0.0, help='processor seconds; 0: no limit')
     parser.add_argument('--statements', type=Path, default=ROOT / 'config' / 'statements.yaml')
     parser.add_argument('--life', type=Path, default=ROOT / 'docs' / 'results' / 'life.json')

@@ -34,7 +34,7 @@ class Agent:
         log: the global context, writable.
         predictor: q over that log.
         guard: of the commands.
-        exploration: noise on the body's predicted LR state, while there is no will.
+        exploration: noise on the body's predicted LR state, while there is no will or it rests.
         will: the continuous Q, which chooses the body's next LR state.
     """
 
@@ -68,7 +68,7 @@ class Agent:
             self.composer.put(name, percept.x, stamp, percept.surprise)
         row = self.composer.compose(stamp)
         prediction = self.predictor.observe(row)
-        if self.will is None:
+        if self.will is None or self.will.rests():
             q = act_on(prediction.q, self.log.schema, self.exploration)
         else:
             q, prediction.value = self.will(prediction, row)

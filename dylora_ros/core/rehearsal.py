@@ -1,7 +1,8 @@
-"""Rows of the life that the shipped weights learned from, for rehearsal in NREM.
+"""The childhood: rows of the life that the shipped weights learned from.
 
 A short life alone teaches q its accidents by heart; rows of an older life beside it keep what
-is true of both (rehearsal, Robins 1995).
+is true of both (rehearsal in NREM, Robins 1995). Judged by the statements of today, the same rows
+teach the will (:func:`dylora_ros.core.will.judged_anew`).
 """
 
 from pathlib import Path
@@ -14,7 +15,8 @@ from dylora_ros.core.experience import Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema
 
-MOST = 4000           # rows; 2 MB
+MOST = 16_000         # rows; 7 MB
+REHEARSED = 4000      # of them, the newest, in NREM
 FILE = 'childhood.safetensors'
 
 
@@ -47,6 +49,6 @@ def load(path: Path, schema: RowSchema) -> np.ndarray:
 def experience(weights: Path, schema: RowSchema) -> Experience | None:
     """Return what to rehearse; None where the weights came without rows of this agent."""
     try:
-        return Experience(load(weights / FILE, schema), schema)
+        return Experience(load(weights / FILE, schema)[-REHEARSED:], schema)
     except (FileNotFoundError, SchemaError):
         return None

@@ -76,7 +76,13 @@ class Statements:
 
 
 class Projector(nn.Module):
-    """Composite LR state (and presence mask) to the sentence space, (b, w + m) to (b, 384)."""
+    """Composite LR state (and presence mask) to the sentence space, (b, w + m) to (b, 384).
+
+    Attributes:
+        shared: (384,) the unit direction that all sentences share; nothing can be told by it.
+        scale: of a cosine, in nats.
+        bias: how unlikely a sentence is that a state says nothing about, in nats.
+    """
 
     def __init__(self, width: int, modalities: int, sentence: int = 384):
         super().__init__()
@@ -84,6 +90,17 @@ class Projector(nn.Module):
         self.inside = nn.Linear(width + modalities, 192)
         self.mix = nn.Linear(192, 192)
         self.out = nn.Linear(192, sentence)
+        self.register_buffer('shared', torch.zeros(sentence))
+        self.register_buffer('scale', torch.tensor(20.0))
+        self.register_buffer('bias', torch.tensor(-3.0))
+
+    def contrast(self, said: torch.Tensor) -> torch.Tensor:
+        """Return sentence vectors (p, 384) without what all share, as unit vectors."""
+        return F.normalize(said - (said @ self.shared)[:, None] * self.shared, dim=-1)
+
+    def likely(self, state: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """Return how likely each of the sentences (p, 384) is true of states, (b, p)."""
+        return torch.sigmoid(self.scale * self(state) @ self.contrast(said).T + self.bias)
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """Return unit vectors."""
@@ -140,7 +157,11 @@ class StatementReward(RewardModel):
 
     @torch.inference_mode()
     def closeness(self, state: np.ndarray) -> np.ndarray:
-        """Return the cosine to the nearest paraphrase of each statement; see the base class."""
-        point = self.projector(torch.from_numpy(state))
-        return torch.stack([(point @ said.T).amax(1) for said in (*self._good, *self._bad)],
-                           1).numpy()
+        """Return how likely the likeliest paraphrase of each statement is true; 0 to 1.
+
+        A likelihood and not the bare cosine: what is plainly false costs no more than false, and
+        the difference between nearly and really true counts.
+        """
+        state = torch.from_numpy(state)
+        return torch.stack([self.projector.likely(state, said).amax(1)
+                            for said in (*self._good, *self._bad)], 1).numpy()

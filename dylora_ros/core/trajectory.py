@@ -91,6 +91,18 @@ class Trajectory:
         self.priority[where] = 1.0 + news
         self.count = end
 
+    @classmethod
+    def joined(cls, parts: list['Trajectory']) -> 'Trajectory':
+        """Return all rows of some trajectories; none of them goes on in the next."""
+        out = cls(sum(map(len, parts)), parts[0].states.shape[1], parts[0].actions.shape[1])
+        for part in parts:
+            n, first = len(part), out.count
+            out.extend(part.states[:n], part.actions[:n], part.rewards[:n], part.follows[:n],
+                       part.dream[:n])
+            out.priority[first:out.count] = part.priority[:n]
+            out.follows[out.count - 1:out.count] = False
+        return out
+
     def returns(self, discount: float) -> np.ndarray:
         """Return the mean discounted reward (n,) that really followed each row's action.
 

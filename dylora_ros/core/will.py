@@ -15,12 +15,17 @@ from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import features, lived
+from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, FLAG_REJECTED, RowSchema
 from dylora_ros.core.trajectory import Trajectory
 
 _PART = 256           # rows read at once
+# Exploration over whole stretches: a will that only varies its commands a little never leaves a
+# corner in which there is nothing to see.
+REST = 0.05           # share of the stretches
+STRETCH = 25, 75      # cycles
 
 
 def state_width(schema: RowSchema) -> int:
@@ -43,12 +48,23 @@ class Will:
         dqn: of :func:`state_width` states and a command's actions.
         schema: of the rows.
         reachable: command (joints,) -> the body's LR state after it (sites, rank).
+        seed: of its rests.
     """
 
     def __init__(self, dqn: ContinuousQ, schema: RowSchema,
-                 reachable: Callable[[np.ndarray], np.ndarray]):
+                 reachable: Callable[[np.ndarray], np.ndarray], seed: int = 0):
         self.dqn, self._schema, self._reachable = dqn, schema, reachable
         self.explore = True
+        self._rng = np.random.default_rng(seed)
+        self._left, self._resting = 0, False
+
+    def rests(self) -> bool:
+        """Whether habit (q's own prediction) is to act in this cycle; ask once a cycle."""
+        if self._left <= 0:
+            self._left = int(self._rng.integers(*STRETCH))
+            self._resting = self._rng.random() < REST
+        self._left -= 1
+        return self.explore and self._resting
 
     def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about, and the happiness here."""
@@ -61,20 +77,21 @@ class Will:
 
 @torch.inference_mode()
 def read_all(network: QNetwork, data: Experience, context: bool = True,
-             going: Callable[[], bool] = lambda: True) -> np.ndarray:
-    """Return what q's heads read at every row (n, WIDTH), found as in waking life.
+             going: Callable[[], bool] = lambda: True, first: int = 0) -> np.ndarray:
+    """Return what q's heads read at every row (n - first, WIDTH), found as in waking life.
 
     Args:
         network: q.
         data: rows.
         context: False: as an agent without global context reads them.
         going: asked before each part, the newest first; False: the older rows are left out.
+        first: rows before this one are left out.
 
     """
     network.eval()
     if context:
         data.refresh(network)
-    index, out = np.arange(len(data.features)), []
+    index, out = np.arange(first, len(data.features)), []
     for part in reversed(np.array_split(index, max(1, len(index) // _PART))):
         if out and not going():
             break
@@ -100,6 +117,27 @@ def aligned(rows: np.ndarray) -> np.ndarray:
     return np.where(filled >= 0, reward[np.maximum(filled, 0)], 0.0).astype(np.float32)
 
 
+def judged_anew(rows: np.ndarray, read: np.ndarray, schema: RowSchema,
+                reward: RewardModel) -> Trajectory:
+    """Return what the Q learns from rows that were lived before anybody judged them.
+
+    Reward is a function of the inner state, so an older life (the childhood that ships) teaches
+    how to reach whatever the statements call good, which it did not know then (as hindsight
+    relabelling, Andrychowicz et al. 2017).
+
+    Args:
+        rows: (n,) consecutive.
+        read: (n, WIDTH) what q read at them.
+        schema: of the rows.
+        reward: of the statements.
+
+    """
+    out = trajectory(rows, read, schema)
+    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
+    out.rewards[:] = reward.rewards(np.concatenate([rows['x'], mask], 1).astype(np.float32))
+    return out
+
+
 def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema) -> Trajectory:
     """Turn consecutive log rows (n,) and what q read at them into what the Q learns from."""
     step = np.diff(rows['stamp'], append=rows['stamp'][-1:]) * 1e-9
@@ -110,7 +148,8 @@ def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema) -> Traject
     follows &= ((flags | next_flags) & FLAG_FORGOTTEN) == 0
     mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
     surprise = np.where(mask == 1, rows['surprise'].astype(np.float32), 1.0).max(1)
-    out = Trajectory(len(rows), state_width(schema), schema.actions)
-    out.extend(states(read, rows, schema), rows['action'].astype(np.float32), aligned(rows),
+    known = states(read, rows, schema)
+    out = Trajectory(len(rows), known.shape[1], schema.actions)
+    out.extend(known, rows['action'].astype(np.float32), aligned(rows),
                follows, ~lived(rows), surprise)
     return out

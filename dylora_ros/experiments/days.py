@@ -1,9 +1,11 @@
 """Days of a life in ``gaze``: awake, then asleep, and whether the named toy is looked at more.
 
-Arms: ``full``; ``untrained`` (never sleeps, babbles); ``deaf``; ``no_gc`` (q sees the present row
-alone); ``true_reward`` (the world's success instead of the statements). Every day begins at a new
-moment of the world, the same in all arms of a seed. Sleep is NREM: q learns from the log, reads
-every row anew, and the continuous Q learns from that. REM is not part of these lives yet.
+Arms: ``full``; ``untrained`` (never sleeps, babbles); ``no_sleep`` (the same gradient steps, taken
+awake); ``deaf``; ``no_gc`` (q sees the present row alone); ``true_reward`` (the world's success
+instead of the statements); ``no_childhood`` (all it learns from is its own life); ``unbiased`` (q's
+predictions do not bias sight and hearing). Every day begins at a new moment of the world, the same in all arms of a seed. Sleep is NREM: the continuous Q
+learns from the log, and from the childhood that ships, judged by the same statements; every few
+nights q learns first and all rows are read anew. REM is not part of these lives yet.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``.
@@ -19,16 +21,18 @@ import numpy as np
 from safetensors.torch import load_file
 import torch
 
+from dylora_ros.core import rehearsal
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dqn import ContinuousQ, Settings
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
+from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
-from dylora_ros.core.trajectory import Sampler
-from dylora_ros.core.will import read_all, state_width, trajectory, Will
+from dylora_ros.core.trajectory import Sampler, Trajectory
+from dylora_ros.core.will import judged_anew, read_all, state_width, trajectory, Will
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
@@ -38,9 +42,13 @@ from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
-ARMS = ('full', 'untrained', 'deaf', 'no_gc', 'true_reward')
-SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, n_step=3)
+ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_childhood',
+        'unbiased')
+SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, entropy=-1.0, alpha=0.0)
 MOST_ROWS = 200_000
+Q_EVERY = 4           # nights of the continuous Q for one in which q learns
+SETTLED = 20          # nights in which units still follow the few rows there are
+FIRST = 5             # times the updates in the first night
 
 
 class Days:
@@ -60,6 +68,9 @@ class Days:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.schema = registry.row_schema(2, registry.SHIPPED)
         self._reward = reward
+        # success itself cannot be told of a life that is over
+        self._childhood = None if arm in ('no_childhood', 'true_reward') else \
+            rehearsal.load(registry.SHIPPED / rehearsal.FILE, self.schema)
         self.told = self.folder / 'days.json'
         self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
 
@@ -73,13 +84,12 @@ class Days:
         predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
         body = registry.make('body', 2)
         shapes = self.schema.modalities
-        senses = {'vision': Shared(*shapes['vision']), 'audio': Shared(*shapes['audio']),
-                  'text': Shared(*shapes['text']), 'body': body}
-        will = None
-        path = self.folder / 'dqn.safetensors'
-        if path.exists():
-            dqn = ContinuousQ.load(path, (state_width(self.schema), self.schema.actions))
-            will = Will(dqn, self.schema, body.reachable)
+        biased = self.arm != 'unbiased'
+        senses = {**{n: Shared(*shapes[n], biased) for n in ('vision', 'audio', 'text')},
+                  'body': body}
+        dqn = self._dqn()
+        will = None if dqn is None else Will(dqn, self.schema, body.reachable,
+                                             1000 * self.seed + day)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
@@ -118,22 +128,48 @@ class Days:
         write(self.told, self.days)
 
     def _sleep(self, log: GlobalContext, day: int) -> dict:
+        told: dict = {}
         rows = log.rows(log.first, log.committed)
         data, network = Experience(rows, self.schema), self._network()
         torch.manual_seed(1000 * self.seed + day)
-        # a number of steps, not of seconds: what is learned does not depend on the machine
-        report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
-                       most_steps=self.options.q_steps)
-        network.save(self.folder / 'q.safetensors')
-        past = trajectory(rows, read_all(network, data, self.arm != 'no_gc'), self.schema)
-        path, sizes = self.folder / 'dqn.safetensors', (state_width(self.schema),
-                                                        self.schema.actions)
-        dqn = ContinuousQ.load(path, sizes) if path.exists() else ContinuousQ(*sizes, SETTINGS)
-        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
+        kept = self.folder / 'read.npy'
+        known = np.load(kept) if kept.exists() else np.empty((0, WIDTH), np.float32)
+        if day % Q_EVERY == Q_EVERY - 1:
+            # a number of steps, not of seconds: what is learned does not depend on the machine
+            report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
+                           most_steps=self.options.q_steps)
+            network.save(self.folder / 'q.safetensors')
+            told['q'] = report.as_dict()
+            known = known[:0]            # another q reads otherwise
+        read = np.concatenate([known, read_all(network, data, self.arm != 'no_gc',
+                                               first=len(known))])
+        np.save(kept, read)
+        past = trajectory(rows, read, self.schema)
+        if self._childhood is not None:
+            past = Trajectory.joined([self._judged_childhood(network), past])
+        dqn = self._dqn() or self._newborn(past)
+        if day < SETTLED:
+            dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
         sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
-        learned = dqn.learn(past, sampler, self.options.updates)
-        dqn.save(path)
-        return {'q': report.as_dict(), 'dqn': learned.as_dict()}
+        learned = dqn.learn(past, sampler, self.options.updates * (FIRST if day == 0 else 1))
+        dqn.save(self.folder / 'dqn.safetensors')
+        return {**told, 'dqn': learned.as_dict()}
+
+    def _dqn(self) -> ContinuousQ | None:
+        path = self.folder / 'dqn.safetensors'
+        sizes = state_width(self.schema), self.schema.actions
+        return ContinuousQ.load(path, sizes) if path.exists() else None
+
+    def _newborn(self, past: Trajectory) -> ContinuousQ:
+        dqn = ContinuousQ(state_width(self.schema), self.schema.actions, SETTINGS)
+        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
+        dqn.expect(float(past.rewards[:len(past)].mean()))
+        return dqn
+
+    def _judged_childhood(self, network: QNetwork) -> Trajectory:
+        data = Experience(self._childhood, self.schema)
+        return judged_anew(self._childhood, read_all(network, data, self.arm != 'no_gc'),
+                           self.schema, self._reward)
 
 
 def stated(statements: Path) -> StatementReward:
@@ -190,10 +226,10 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=Path('docs/results/life.json'))
     parser.add_argument('--arms', nargs='*', default=ARMS, choices=ARMS)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    parser.add_argument('--days', type=int, default=30)
-    parser.add_argument('--day', type=int, default=3000, help='awake cycles a day')
-    parser.add_argument('--q-steps', type=int, default=100, help='of q, a night')
-    parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
+    parser.add_argument('--days', type=int, default=60)
+    parser.add_argument('--day', type=int, default=500, help='awake cycles a day')
+    parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
+    parser.add_argument('--updates', type=int, default=1000, help='of the continuous Q, a night')
     parser.add_argument('--statements', type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

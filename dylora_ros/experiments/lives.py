@@ -21,14 +21,21 @@ SIZE = 64             # of the frames
 
 
 class Shared:
-    """A sense whose frozen encoder several lives share: it is given x, and keeps its bias."""
+    """A sense whose frozen encoder several lives share: it is given x, and keeps its bias.
 
-    def __init__(self, sites: int, rank: int):
-        self.q = np.zeros((sites, rank), np.float32)
+    Args:
+        sites: s.
+        rank: r.
+        biased: whether q's predictions bias it.
+    """
+
+    def __init__(self, sites: int, rank: int, biased: bool = True):
+        self.q, self._biased = np.zeros((sites, rank), np.float32), biased
 
     def bias(self, q: np.ndarray, body: np.ndarray | None = None):
         """Keep the bias for the next batch."""
-        self.q = np.array(q, np.float32)
+        if self._biased:
+            self.q = np.array(q, np.float32)
 
     def observe(self, x: np.ndarray) -> Percept:
         """Take what the shared encoder made of the signal."""

@@ -7,7 +7,7 @@
 4. Decoders, and B of vision and hearing, to predict the next input under q's predictions;
    vision also of its own predictions, several frames ahead.
 5. A babbled life with everything in the loop, in several worlds; q is fitted on its log, the
-   projector on that and the babble. Other worlds judge the projector.
+   projector on that, the babble and lives in which things are shown. Other worlds judge it.
 6. The coupling of the senses, on lives of its own.
 
 Resumable: every step leaves files in the work folder and is skipped when they are there. The
@@ -27,6 +27,7 @@ from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.predictor import QNetwork
+from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import train
 from dylora_ros.experiments import pretrain_states as states
 from dylora_ros.experiments.babble import (
@@ -47,6 +48,7 @@ from dylora_ros.experiments.pretrain_fit import (
     FrameData,
 )
 from dylora_ros.experiments.progress import say
+from dylora_ros.experiments.shown import record, recorded
 from dylora_ros.experiments.teaching import (
     fit_projector,
     judge_projector,
@@ -64,11 +66,12 @@ from dylora_ros.sim.worlds import make as make_world
 
 BODY_NOISE = 0.7      # on what the forward model is told of q: more than exploration adds
 Q_STEPS = 1000, 3000  # on the babble, on the life
-PROJECTOR_STEPS = 3000
+PROJECTOR_STEPS = 6000
+SHOWN_WORLDS, SHOWN_JUDGES, SHOWN_CYCLES = 20, 6, 1000
 LIFE_WORLDS, JUDGES = 8, 2     # to learn from, to judge
 
 
-def recorded(options) -> dict[str, np.ndarray]:
+def babbled(options) -> dict[str, np.ndarray]:
     """Step 1."""
     path = options.work / 'babble.npz'
     if not path.exists():
@@ -225,23 +228,48 @@ def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]
     say(f'q on life: {report}')
     network.save(options.out / 'q.safetensors')
     rehearsal.save(options.out / rehearsal.FILE, rows[:cut], schema)
-    sentences = senses['text'].sentences
-    # sentences that are seldom true need all the moments there are
-    with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
-        babbled = log.rows(0, log.committed)
-    state = states_in(rows, schema)
-    vocabulary, truth = paraphrased(*said(captions[:cut] + told))
-    projector = fit_projector(np.concatenate([state[:cut], states_in(babbled, schema)]), schema,
-                              truth, sentences.embed(vocabulary), PROJECTOR_STEPS,
-                              options.seed + 2)
+    projector, judged = fit_to_sentences(senses['text'].sentences, rows, captions, cut, told,
+                                         options)
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
-    judged = {thing: judge_projector(projector, state[cut:], captions[cut:], sentences, thing)
-              for thing in ('red ball', 'green cube', 'blue cylinder')}
     say(f'projector: {json.dumps(judged)}')
     write(options.out / 'pretrain.json',
           {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
            'cycles': options.cycles, 'life': options.life, 'q': report,
            'next_input_errors': errors, 'projector': judged})
+
+
+def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut: int,
+                     told: list[list[str]], options) -> tuple[Projector, dict]:
+    """Fit the projector on babble, life and lives in which things are shown; judge it.
+
+    Babble and life alone have a thing in the middle of the view in one of fifty moments.
+
+    Args:
+        sentences: the sentence model.
+        rows: of the life.
+        captions: of the life.
+        cut: rows of the life before this one teach, the others judge.
+        told: captions of the babble.
+        options: of the command line.
+
+    """
+    record(options.work / 'shown', options.out, SHOWN_WORLDS + SHOWN_JUDGES, SHOWN_CYCLES,
+           options.seed, say)
+    shown, heard, world, schema = recorded(options.work / 'shown')
+    last = int(np.searchsorted(world, SHOWN_WORLDS))
+    with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
+        babble = log.rows(0, log.committed)
+    vocabulary, truth = paraphrased(*said(told + captions[:cut] + heard[:last]))
+    state = np.concatenate([states_in(part, schema)
+                            for part in (babble, rows[:cut], shown[:last])])
+    projector = fit_projector(state, schema, truth, sentences.embed(vocabulary),
+                              PROJECTOR_STEPS, options.seed + 2)
+    return projector, {
+        f'{thing}, {name}': judge_projector(projector, states_in(part, schema), words, sentences,
+                                            thing)
+        for name, part, words in (('life', rows[cut:], captions[cut:]),
+                                  ('shown', shown[last:], heard[last:]))
+        for thing in ('red ball', 'green cube', 'blue cylinder')}
 
 
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
@@ -280,7 +308,7 @@ def main(arguments: list[str] | None = None):
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
     resumed = any(options.work.iterdir())
-    data = recorded(options)
+    data = babbled(options)
     senses = {name: registry.make(name, weights=None) for name in ORDER}
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
     weights, q = first_q(data, caches, options)

@@ -1,7 +1,7 @@
 """Lives in ``gaze`` in which the agent is often shown things, told in captions.
 
 An agent that has not learned to want anything seldom has a thing in the middle of its view, and
-sentences about it could not be learned. So in half of the stretches its will is drawn to a toy,
+sentences about it could not be learned. So in three of four stretches its will is drawn to a toy,
 as that of a trained agent is; in the others it explores as ever.
 """
 
@@ -16,9 +16,10 @@ from dylora_ros.core.agent import act_on
 from dylora_ros.core.context import ContextError, GlobalContext
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.experiments.babble import PERIOD
-from dylora_ros.experiments.life import agent_on, live
+from dylora_ros.experiments.life import agent_on
+from dylora_ros.experiments.lives import Life, Shared
+from dylora_ros.experiments.lives import live as live_together
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import write
 from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
@@ -26,7 +27,9 @@ from dylora_ros.sim.worlds import make as make_world
 STRETCH = 60          # cycles of one wish
 EXPLORATION = 0.7     # more than the predictor node: between wishes all angles are to be seen
 PAUSE = 10.0          # s between the stamps of two worlds
+TOGETHER = 10         # worlds in lockstep
 _GAIN = 0.7           # of full speed, for a thing at the edge of the view
+_WISHES = 0.75        # share of the stretches with a wish
 
 
 class Shown:
@@ -43,12 +46,19 @@ class Shown:
         self._rng = np.random.default_rng(seed)
         self._cycle = 0
 
+    @staticmethod
+    def rests() -> bool:
+        """Return False: it explores by itself."""
+        return False
+
     def __call__(self, prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the composite q to act on, and no value."""
         agent = self._agent
         if self._cycle % STRETCH == 0:
-            self._toy = TOYS[self._rng.integers(len(TOYS))] if self._rng.random() < 0.5 else None
-            self._place = self._rng.uniform(-1, 1, 2)      # where in the view it is to be
+            self._toy = TOYS[self._rng.integers(len(TOYS))] \
+                if self._rng.random() < _WISHES else None
+            # where in the view it is to be, half of the times near the middle
+            self._place = self._rng.uniform(-1, 1, 2) * self._rng.choice([1.0, 0.4])
         self._cycle += 1
         q = act_on(prediction.q, agent.log.schema, agent.exploration)
         if self._toy is not None:
@@ -63,7 +73,8 @@ def record(folder: Path, weights: Path, worlds: int, cycles: int, seed: int,
            say: Callable[[str], None]):
     """Live ``cycles`` in each of some worlds; leave ``life.gc`` and ``life.json`` in a folder.
 
-    A folder that has both is left alone; worlds already lived are not lived again.
+    The worlds are lived in lockstep, TOGETHER at a time. A folder that has both files is left
+    alone; worlds already lived are not lived again.
     """
     done, parts = folder / 'life.json', folder / 'worlds'
     if done.exists():
@@ -72,30 +83,44 @@ def record(folder: Path, weights: Path, worlds: int, cycles: int, seed: int,
     schema = registry.row_schema(2, weights)
     missing = [n for n in range(worlds) if not (parts / f'{n}.json').exists()]
     if missing:
-        senses = {name: registry.make(name, weights=weights) for name in ORDER}
+        vision, audio = (registry.make(n, weights=weights) for n in ('vision', 'audio'))
         network = QNetwork.load(weights / 'q.safetensors', schema)
-    for n in missing:
-        (parts / f'{n}.gc').unlink(missing_ok=True)
-        born = int(n * (cycles * PERIOD + PAUSE) * 1e9)
-        world = make_world('gaze', 50_000 + 1000 * seed + n)
-        torch.manual_seed(seed + n)
-        captions: list[list[str]] = []
-        with GlobalContext.open(parts / f'{n}.gc', schema, cycles) as log:
-            agent = agent_on(log, senses, network, world, EXPLORATION, seed + n)
+    for first in range(0, len(missing), TOGETHER):
+        some = missing[first:first + TOGETHER]
+        captions: dict[int, list[list[str]]] = {n: [] for n in some}
+        lives: list[Life] = []
+        for n in some:
+            (parts / f'{n}.gc').unlink(missing_ok=True)
+            world = make_world('gaze', 50_000 + 1000 * seed + n,
+                               twin=lives[0].world if lives else None)
+            log = GlobalContext.open(parts / f'{n}.gc', schema, cycles)
+            senses = {m: Shared(*schema.modalities[m]) for m in ('vision', 'audio', 'text')}
+            agent = agent_on(log, {**senses, 'body': registry.make('body', 2, weights=weights)},
+                             network, world, EXPLORATION, seed + n)
             agent.will = Shown(agent, world, seed + n)
-            live(agent, world, cycles, captions,
-                 lambda text, n=n: say(f'world {n + 1} of {worlds}: {text}'), born)
-        world.close()
-        write(parts / f'{n}.json', captions)
+
+            def told(row, world, heard=captions[n]) -> float:
+                heard.append(world.captions())
+                return 0.0
+
+            lives.append(Life(world, agent, told,
+                              born=int(n * (cycles * PERIOD + PAUSE) * 1e9)))
+        torch.manual_seed(seed + some[0])
+        live_together(lives, vision, audio, cycles)
+        for n, life in zip(some, lives, strict=True):
+            life.agent.log.close()
+            write(parts / f'{n}.json', captions[n])
+        lives[0].world.close()
+        say(f'{first + len(some)} of {len(missing)} worlds shown')
     (folder / 'life.gc').unlink(missing_ok=True)
-    captions = []
+    everything: list[list[str]] = []
     with GlobalContext.open(folder / 'life.gc', schema, worlds * cycles) as log:
         for n in range(worlds):
             with GlobalContext.read(parts / f'{n}.gc') as part:
                 for row in part.rows(0, part.committed):
                     log.append_row(row)
-            captions += json.loads((parts / f'{n}.json').read_text())
-    write(done, {'captions': captions})
+            everything += json.loads((parts / f'{n}.json').read_text())
+    write(done, {'captions': everything})
 
 
 def recorded(folder: Path) -> tuple[np.ndarray, list[list[str]], np.ndarray, object]:

@@ -16,7 +16,7 @@ from dylora_ros.experiments.pretrain_fit import fit
 from dylora_ros.experiments.pretrain_states import whiten
 
 RIDGE = 3000.0        # less, and a blurred (dreamt) frame gives states far from all that was seen
-NOISE = 0.3           # on the states, in their standard deviations
+NOISE = 0.1           # on the states, in their standard deviations
 # a caption, and other ways to say it; what a person writes into the statements is neither
 PARAPHRASES = {
     r'The (.+) is in the middle of my view\.': (
@@ -130,14 +130,13 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     projector = Projector(schema.width, len(schema.modalities))
     state, truth, vectors = (torch.from_numpy(np.ascontiguousarray(v, np.float32))
                              for v in (state, truth, vectors))
-    # how high a sentence lies in general (its bias) and how close sentences are to each other
-    # (scale) is not reward
-    bias = torch.full((len(vectors),), -3.0, requires_grad=True)
+    # one scale and bias for all sentences, so that they hold for those never heard
+    bias = torch.full((), -3.0, requires_grad=True)
     scale = torch.tensor(3.0, requires_grad=True)
     rare = 1 / (truth.mean(0) + 0.01).sqrt()
     # of what all sentences share nothing can be told apart: no state points there
-    shared = F.normalize(vectors.mean(0), dim=-1)
-    contrast = F.normalize(vectors - (vectors @ shared)[:, None] * shared, dim=-1)
+    projector.shared.copy_(F.normalize(vectors.mean(0), dim=-1))
+    contrast = projector.contrast(vectors)
     noise = torch.zeros(state.shape[1])
     noise[:schema.width] = NOISE
 
@@ -146,9 +145,12 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
         point = projector(state[i] + noise * torch.randn(256, len(noise)))
         score = scale.exp() * point @ contrast.T + bias
         wrong = F.binary_cross_entropy_with_logits(score, truth[i], reduction='none')
-        return (rare * wrong).sum(1).mean() + 30 * (point @ shared).square().mean()
+        return (rare * wrong).sum(1).mean() + 30 * (point @ projector.shared).square().mean()
 
     fit([*projector.parameters(), bias, scale], loss, steps, 1e-3, 'projector')
+    with torch.no_grad():
+        projector.scale.copy_(scale.exp())
+        projector.bias.copy_(bias)
     return projector.eval()
 
 

@@ -108,7 +108,7 @@ class PredictorNode(AgentNode):
         if dqn is None:
             return None
         self.get_logger().info(f'will from {chest.good}')
-        will = Will(dqn, self.log.schema, self.body.reachable)
+        will = Will(dqn, self.log.schema, self.body.reachable, self.values['seed'])
         will.explore = self.values['exploration'] > 0
         return will
 
@@ -152,7 +152,8 @@ class PredictorNode(AgentNode):
         row = messages.row(message, self.log.schema.dtype)
         stamp, schema = int(row['stamp']), self.log.schema
         prediction = self.predictor.observe(row)
-        if self.will is None or self._joints is None or not row['mask'] & self._body_bit:
+        if (self.will is None or self._joints is None or not row['mask'] & self._body_bit
+                or self.will.rests()):
             q = act_on(prediction.q, schema, self.exploration)
         else:
             self.body.forget_expectation()           # surprise is the actuator's to tell

@@ -65,6 +65,9 @@ class Identity(nn.Module):
     def forward(self, state):
         return nn.functional.normalize(state[:, :3], dim=-1)
 
+    def likely(self, state, said):
+        return self(state) @ said.T
+
 
 GOOD, BAD, ASIDE = np.eye(3, dtype=np.float32)
 PRESENT, CALM = np.ones(2), np.ones(2)
@@ -126,3 +129,18 @@ def test_the_reward_reads_the_mask():
     torch.manual_seed(0)
     score = StatementReward(Projector(3, 2), [np.eye(384, dtype=np.float32)[:1]], [])
     assert score(GOOD, np.array([1, 1]), CALM) != score(GOOD, np.array([1, 0]), CALM)
+
+
+def test_what_all_sentences_share_does_not_count():
+    projector = Projector(3, 2, 4)
+    projector.shared.copy_(torch.eye(4)[0])
+    said = torch.eye(4)[1:3]
+    state = torch.randn(5, 5)
+    torch.testing.assert_close(projector.likely(state, said + 2 * projector.shared),
+                               projector.likely(state, said))
+
+
+def test_closeness_is_a_likelihood():
+    score = StatementReward(Projector(3, 2), [np.eye(384, dtype=np.float32)[:1]], [])
+    closeness = score.closeness(np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32))
+    assert ((closeness > 0) & (closeness < 1)).all()

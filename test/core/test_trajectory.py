@@ -114,3 +114,17 @@ def test_returns_are_what_followed_and_the_mean_beyond_a_cut():
     third = 0.5 * 3.0 + 0.5 * 3.0
     assert data.returns(0.5) == pytest.approx(
         [0.5 * 1.0 + 0.5 * third, third, 3.0, 0.5 * 2.0 + 0.5 * 3.0, 3.0])
+
+
+def test_joined_lives_do_not_go_on_in_each_other():
+    parts = []
+    for n in (3, 4):
+        part = Trajectory(n + 2, 1, 1)
+        part.extend(np.full((n, 1), n), np.zeros((n, 1)), np.arange(n), np.ones(n, bool),
+                    surprise=np.full(n, 2.0))
+        parts.append(part)
+    both = Trajectory.joined(parts)
+    assert both.states[:, 0].tolist() == [3, 3, 3, 4, 4, 4, 4]
+    assert both.follows.tolist() == [True, True, False, True, True, True, False]
+    assert both.rewards.tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert (both.priority == 2.0).all()

@@ -1,5 +1,7 @@
 """The continuous Q on the agent."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,15 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, MIN_ROWS
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.will import aligned, read_all, state_width, states, trajectory, Will
+from dylora_ros.core.will import (
+    aligned,
+    judged_anew,
+    read_all,
+    state_width,
+    states,
+    trajectory,
+    Will,
+)
 
 
 def some_rows(schema, n=MIN_ROWS + 40):
@@ -127,3 +137,25 @@ def test_reading_that_is_cut_short_leaves_out_the_oldest_rows(small_schema):
     part = read_all(network, data, going=lambda: False)
     assert 0 < len(part) < len(whole) == 600
     np.testing.assert_allclose(part, whole[-len(part):], atol=1e-5)
+
+
+def test_a_will_rests_for_whole_stretches(small_schema):
+    will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
+    rested = np.array([will.rests() for _ in range(50_000)])
+    assert rested.mean() == pytest.approx(0.05, abs=0.02)
+    assert np.diff(np.flatnonzero(np.diff(rested.astype(int)))).min() >= 25
+
+
+def test_a_will_that_does_not_explore_never_rests(small_schema):
+    will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
+    will.explore = False
+    assert not any(will.rests() for _ in range(5000))
+
+
+def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):
+    rows = some_rows(small_schema, 50)
+    rows['reward'] = 9.0                                 # what another wish made of it
+    reward = SimpleNamespace(rewards=lambda state: state[:, 0] + state[:, -1])
+    past = judged_anew(rows, np.zeros((50, 96), np.float32), small_schema, reward)
+    mask = (rows['mask'] >> len(small_schema.modalities) - 1) & 1
+    assert np.allclose(past.rewards, rows['x'][:, 0] + mask, atol=1e-3)

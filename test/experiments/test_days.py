@@ -8,7 +8,8 @@ import pytest
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.will import state_width
-from dylora_ros.experiments.days import Days
+from dylora_ros.experiments import days as module
+from dylora_ros.experiments.days import Days, FIRST
 
 OPTIONS = SimpleNamespace(q_steps=1, updates=3)
 
@@ -33,7 +34,8 @@ def a_day(days: Days, cycles: int = 300):
 @pytest.fixture
 def born(tmp_path):
     """Return a function that makes (or finds again) a life."""
-    return lambda arm='full': Days(arm, 0, tmp_path, None, OPTIONS)
+    reward = SimpleNamespace(rewards=lambda state: state[:, 0])
+    return lambda arm='no_childhood': Days(arm, 0, tmp_path, reward, OPTIONS)
 
 
 def test_a_night_teaches_q_and_the_continuous_q(born):
@@ -43,10 +45,38 @@ def test_a_night_teaches_q_and_the_continuous_q(born):
     assert told['success'] == 0.1
     assert told['auc_of_reward'] == 1.0
     assert told['cycle_cpu_ms'] == 11.0
-    assert told['dqn']['updates'] == 3
+    assert told['dqn']['updates'] == 3 * FIRST
     dqn = ContinuousQ.load(days.folder / 'dqn.safetensors', (state_width(days.schema), 2))
-    assert int(dqn.updates) == 3
+    assert int(dqn.updates) == 3 * FIRST
+
+
+def test_q_learns_every_few_nights_and_only_then_are_old_rows_read_anew(born, monkeypatch):
+    monkeypatch.setattr(module, 'Q_EVERY', 2)
+    days, read = born(), []
+    real = module.read_all
+    monkeypatch.setattr(module, 'read_all', lambda *args, first, **kwargs: read.append(first)
+                        or real(*args, first=first, **kwargs))
+    for _ in range(3):
+        days.night(a_day(days), 11.0)
+    assert read == [0, 0, 600]
+    assert ['q' in d for d in days.days] == [False, True, False]
     assert (days.folder / 'q.safetensors').exists()
+
+
+def test_the_childhood_teaches_what_its_rewards_are_today(born, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = np.zeros(200, born().schema.dtype)
+    rows['stamp'] = (np.arange(200) + 1) * 40_000_000
+    rows['x'] = rng.standard_normal(rows['x'].shape)
+    monkeypatch.setattr(module.rehearsal, 'load', lambda path, schema: rows)
+    seen = []
+    real = module.Trajectory.joined
+    monkeypatch.setattr(module.Trajectory, 'joined', lambda parts: seen.extend(parts)
+                        or real(parts))
+    days = born('full')
+    days.night(a_day(days), 11.0)
+    assert [len(part) for part in seen] == [200, 300]
+    assert np.allclose(seen[0].rewards, rows['x'][:, 0])
 
 
 def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
@@ -56,7 +86,7 @@ def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
     assert again.days == days.days
     again.night(a_day(again), 11.0)
     dqn = ContinuousQ.load(again.folder / 'dqn.safetensors', (state_width(again.schema), 2))
-    assert int(dqn.updates) == 6
+    assert int(dqn.updates) == 3 * FIRST + 3
     assert [d['day'] for d in born().days] == [0, 1]
 
 
