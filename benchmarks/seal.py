@@ -142,8 +142,8 @@ def judge(weights: Path, statements: Path, schema):
     from dylora_ros.core.reward import Projector, StatementReward, Statements
     from dylora_ros.modalities.text import SentenceEncoder
     read = Statements.load(statements)
-    projector = Projector(schema.width, len(schema.modalities))
-    projector.load_state_dict(load_file(str(weights / 'projector.safetensors')))
+    projector = Projector.of(load_file(str(weights / 'projector.safetensors')), schema.width,
+                             len(schema.modalities))
     encoder = SentenceEncoder()
     return StatementReward(projector, [encoder.embed(list(g)) for g in read.good],
                            [encoder.embed(list(b)) for b in read.bad], 0.02)

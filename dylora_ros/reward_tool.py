@@ -160,8 +160,8 @@ class _Models:
             raise FileNotFoundError(f'{path} is missing; make it with python -m dylora_ros '
                                     'pretrain')
         schema = speaker.schema
-        self._projector = Projector(schema.width, len(schema.modalities))
-        self._projector.load_state_dict(load_file(str(path)))
+        self._projector = Projector.of(load_file(str(path)), schema.width,
+                                       len(schema.modalities))
         self._sentences = SentenceEncoder()
 
     def of(self, good, bad) -> dict[str, RewardModel]:

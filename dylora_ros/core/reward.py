@@ -17,6 +17,8 @@ import yaml
 
 from dylora_ros.core.judging import RewardModel
 
+NEAR = 0.7       # cosine: less, and two sentences are not about the same
+
 
 class StatementError(ValueError):
     """The statements file is not as it must be."""
@@ -82,9 +84,10 @@ class Projector(nn.Module):
         shared: (384,) the unit direction that all sentences share; nothing can be told by it.
         scale: of a cosine, in nats.
         bias: how unlikely a sentence is that a state says nothing about, in nats.
+        words: (v, 384) unit vectors of the sentences that it was taught.
     """
 
-    def __init__(self, width: int, modalities: int, sentence: int = 384):
+    def __init__(self, width: int, modalities: int, sentence: int = 384, words: int = 0):
         super().__init__()
         self.width = width
         self.inside = nn.Linear(width + modalities, 192)
@@ -93,9 +96,29 @@ class Projector(nn.Module):
         self.register_buffer('shared', torch.zeros(sentence))
         self.register_buffer('scale', torch.tensor(20.0))
         self.register_buffer('bias', torch.tensor(-3.0))
+        self.register_buffer('words', torch.zeros(words, sentence))
+
+    @classmethod
+    def of(cls, tensors: dict[str, torch.Tensor], width: int, modalities: int) -> 'Projector':
+        """Return the projector whose state these tensors are."""
+        out = cls(width, modalities, len(tensors['shared']), len(tensors['words']))
+        out.load_state_dict(tensors)
+        return out.eval()
+
+    def understood(self, said: torch.Tensor) -> torch.Tensor:
+        """Return sentence vectors (p, 384) as the nearest sentences that were taught.
+
+        What differs between a sentence and its paraphrase points anywhere, and would be taken for
+        a statement about the state. A sentence far from all that were taught stays itself.
+        """
+        if not len(self.words):
+            return said
+        near, which = (said @ self.words.T).max(1)
+        return torch.where(near[:, None] > NEAR, self.words[which], said)
 
     def contrast(self, said: torch.Tensor) -> torch.Tensor:
         """Return sentence vectors (p, 384) without what all share, as unit vectors."""
+        said = self.understood(said)
         return F.normalize(said - (said @ self.shared)[:, None] * self.shared, dim=-1)
 
     def likely(self, state: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
@@ -151,9 +174,8 @@ class StatementReward(RewardModel):
         def group(name):
             return [v.numpy() for _, v in sorted(part(name).items(), key=lambda kv: int(kv[0]))]
 
-        projector = Projector(width, modalities)
-        projector.load_state_dict(part('projector'))
-        return cls(projector, group('good'), group('bad'), float(tensors['curiosity']))
+        return cls(Projector.of(part('projector'), width, modalities), group('good'),
+                   group('bad'), float(tensors['curiosity']))
 
     @torch.inference_mode()
     def closeness(self, state: np.ndarray) -> np.ndarray:

@@ -2,17 +2,18 @@
 
 Arms: ``full``; ``untrained`` (never sleeps, babbles); ``no_sleep`` (the same gradient steps, taken
 awake); ``deaf``; ``no_gc`` (q sees the present row alone); ``true_reward`` (the world's success
-instead of the statements); ``no_childhood`` (all it learns from is its own life); ``unbiased`` (q's
-predictions do not bias sight and hearing). Every day begins at a new moment of the world, the same in all arms of a seed. Sleep is NREM: the continuous Q
-learns from the log, and from the childhood that ships, judged by the same statements; every few
-nights q learns first and all rows are read anew. REM is not part of these lives yet.
+instead of the statements); ``no_childhood`` (all it learns from is its own life); ``unbiased``
+(q's predictions do not bias sight and hearing). Every day begins at a new moment of the world, the
+same in all arms of a seed. Sleep is NREM: the continuous Q learns from the log, and from the
+childhood that ships, judged by the same statements; every few nights q learns first and all rows
+are read anew. REM is not part of these lives yet.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``.
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 import time
@@ -21,10 +22,10 @@ import numpy as np
 from safetensors.torch import load_file
 import torch
 
-from dylora_ros.core import rehearsal
+from dylora_ros.core import rehearsal, will_training
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.dqn import ContinuousQ, Settings
+from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
@@ -44,11 +45,12 @@ from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_childhood',
         'unbiased')
-SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, entropy=-1.0, alpha=0.0)
+SETTINGS = replace(will_training.SETTINGS, dreams=0.0)
 MOST_ROWS = 200_000
 Q_EVERY = 4           # nights of the continuous Q for one in which q learns
 SETTLED = 20          # nights in which units still follow the few rows there are
 FIRST = 5             # times the updates in the first night
+NAP = 100             # cycles between two times that the arm without sleep learns
 
 
 class Days:
@@ -71,6 +73,7 @@ class Days:
         # success itself cannot be told of a life that is over
         self._childhood = None if arm in ('no_childhood', 'true_reward') else \
             rehearsal.load(registry.SHIPPED / rehearsal.FILE, self.schema)
+        self._relived: Trajectory | None = None       # childhood as today's q reads it
         self.told = self.folder / 'days.json'
         self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
 
@@ -88,8 +91,7 @@ class Days:
         senses = {**{n: Shared(*shapes[n], biased) for n in ('vision', 'audio', 'text')},
                   'body': body}
         dqn = self._dqn()
-        will = None if dqn is None else Will(dqn, self.schema, body.reachable,
-                                             1000 * self.seed + day)
+        will = None if dqn is None else self._will(dqn, body, day)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
@@ -99,6 +101,9 @@ class Days:
             if log.committed else 0
         judge = self._true if self.arm == 'true_reward' else self._stated
         return Life(world, agent, judge, self.arm == 'deaf', born=born)
+
+    def _will(self, dqn: ContinuousQ, body, number: int) -> Will:
+        return Will(dqn, self.schema, body.reachable, 1000 * self.seed + number)
 
     def _network(self) -> QNetwork:
         path = self.folder / 'q.safetensors'
@@ -127,33 +132,51 @@ class Days:
         self.days.append({k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()})
         write(self.told, self.days)
 
+    def awake(self, life: Life, done: int):
+        """Learn while awake, in the arm that never sleeps; ``done`` cycles of the day are over."""
+        day = len(self.days)
+        if self.arm != 'no_sleep' or done % NAP or not 0 < done < self.options.day:
+            return
+        _, dqn = self._learn(life.agent.log, 1000 * day + done, day == 0, False)
+        life.agent.will = self._will(dqn, life.agent.senses['body'], 1000 * day + done)
+
     def _sleep(self, log: GlobalContext, day: int) -> dict:
+        told, _ = self._learn(log, day, day == 0, day % Q_EVERY == Q_EVERY - 1)
+        return told
+
+    def _learn(self, log: GlobalContext, number: int, first: bool,
+               q_too: bool) -> tuple[dict, ContinuousQ]:
+        """Learn from the log; return what is to be told of it, and the continuous Q."""
         told: dict = {}
         rows = log.rows(log.first, log.committed)
         data, network = Experience(rows, self.schema), self._network()
-        torch.manual_seed(1000 * self.seed + day)
+        seed = 1000 * self.seed + number
+        torch.manual_seed(seed)
         kept = self.folder / 'read.npy'
         known = np.load(kept) if kept.exists() else np.empty((0, WIDTH), np.float32)
-        if day % Q_EVERY == Q_EVERY - 1:
+        if q_too:
             # a number of steps, not of seconds: what is learned does not depend on the machine
-            report = train(network, data, 1.0, 1000 * self.seed + day, clock=lambda: 0.0,
+            report = train(network, data, 1.0, seed, clock=lambda: 0.0,
                            most_steps=self.options.q_steps)
             network.save(self.folder / 'q.safetensors')
             told['q'] = report.as_dict()
-            known = known[:0]            # another q reads otherwise
+            known, self._relived = known[:0], None            # another q reads otherwise
         read = np.concatenate([known, read_all(network, data, self.arm != 'no_gc',
                                                first=len(known))])
         np.save(kept, read)
         past = trajectory(rows, read, self.schema)
         if self._childhood is not None:
-            past = Trajectory.joined([self._judged_childhood(network), past])
+            self._relived = self._relived or self._judged_childhood(network)
+            past = Trajectory.joined([self._relived, past])
         dqn = self._dqn() or self._newborn(past)
-        if day < SETTLED:
+        if int(dqn.updates) < SETTLED * self.options.updates:
             dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
-        sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=1000 * self.seed + day)
-        learned = dqn.learn(past, sampler, self.options.updates * (FIRST if day == 0 else 1))
+        sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=seed)
+        share = NAP / self.options.day if self.arm == 'no_sleep' else 1
+        learned = dqn.learn(past, sampler,
+                            round(self.options.updates * share * (FIRST if first else 1)))
         dqn.save(self.folder / 'dqn.safetensors')
-        return {**told, 'dqn': learned.as_dict()}
+        return {**told, 'dqn': learned.as_dict()}, dqn
 
     def _dqn(self) -> ContinuousQ | None:
         path = self.folder / 'dqn.safetensors'
@@ -177,8 +200,8 @@ def stated(statements: Path) -> StatementReward:
     from dylora_ros.modalities.text import SentenceEncoder
     sentences, read = SentenceEncoder(), Statements.load(statements)
     schema = registry.row_schema(2, registry.SHIPPED)
-    projector = Projector(schema.width, len(schema.modalities))
-    projector.load_state_dict(load_file(str(registry.SHIPPED / 'projector.safetensors')))
+    projector = Projector.of(load_file(str(registry.SHIPPED / 'projector.safetensors')),
+                             schema.width, len(schema.modalities))
     return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
                            [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
 
@@ -247,7 +270,9 @@ def main(arguments: list[str] | None = None):
         for d in awake:
             lives.append(d.morning(lives[0].world if lives else None))
 
-        def told(done, lives=lives, start=start, cpu=cpu):
+        def told(done, awake=awake, lives=lives, start=start, cpu=cpu):
+            for d, life in zip(awake, lives, strict=True):
+                d.awake(life, done)
             if done % 500 == 0:
                 each = done * len(lives)
                 say(f'{done} cycles, {1e3 * (time.monotonic() - start) / each:.1f} ms a cycle '

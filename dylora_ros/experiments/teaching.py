@@ -127,7 +127,7 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    projector = Projector(schema.width, len(schema.modalities))
+    projector = Projector(schema.width, len(schema.modalities), vectors.shape[1], len(vectors))
     state, truth, vectors = (torch.from_numpy(np.ascontiguousarray(v, np.float32))
                              for v in (state, truth, vectors))
     # one scale and bias for all sentences, so that they hold for those never heard
@@ -135,6 +135,7 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     scale = torch.tensor(3.0, requires_grad=True)
     rare = 1 / (truth.mean(0) + 0.01).sqrt()
     # of what all sentences share nothing can be told apart: no state points there
+    projector.words.copy_(vectors)
     projector.shared.copy_(F.normalize(vectors.mean(0), dim=-1))
     contrast = projector.contrast(vectors)
     noise = torch.zeros(state.shape[1])

@@ -75,8 +75,7 @@ class RewardNode(SealedNode):
             raise FileNotFoundError(f'{self._projector} is missing; make it with python -m '
                                     'dylora_ros pretrain, or leave weights empty for the '
                                     'shipped one')
-        projector = Projector(width, modalities)
-        projector.load_state_dict(load(self._projector.read_bytes()))
+        projector = Projector.of(load(self._projector.read_bytes()), width, modalities)
         sentences = SentenceEncoder()
         self.get_logger().info(f'sealed {self._statements} {read.digest[:12]}')
         return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
