@@ -35,6 +35,7 @@ from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.core.will import judged_anew, read_all, state_width, trajectory, Will
 from dylora_ros.experiments.babble import guard_for, PERIOD
+from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.experiments.statistics import auc
@@ -129,7 +130,7 @@ class Days:
             told |= self._sleep(log, day)
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
         log.close()
-        self.days.append({k: round(v, 4) if isinstance(v, float) else v for k, v in told.items()})
+        self.days.append({k: _finite(v) if isinstance(v, float) else v for k, v in told.items()})
         write(self.told, self.days)
 
     def awake(self, life: Life, done: int):
@@ -212,6 +213,11 @@ def judge(reward: StatementReward, row: np.ndarray, schema) -> float:
     return reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
 
 
+def _finite(value: float | None) -> float | None:
+    """Return a number for JSON, which knows no NaN."""
+    return None if value is None or not np.isfinite(value) else round(value, 4)
+
+
 def last_quarter(days: list[dict]) -> float:
     """Return the mean success of the last quarter of days."""
     return round(float(np.mean([d['success'] for d in days[-max(1, len(days) // 4):]])), 4)
@@ -233,7 +239,7 @@ def summary(work: Path, options) -> dict:
             'success_by_day': [d['success'] for d in days],
             'reward_by_day': [d['reward'] for d in days],
             'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
-            'auc_of_reward_by_day': [d['auc_of_reward'] for d in days],
+            'auc_of_reward_by_day': [_finite(d['auc_of_reward']) for d in days],
             'last_night': {k: days[-1][k] for k in ('q', 'dqn') if k in days[-1]}}
     for entry in gaze.values():
         entry['success'] = round(float(np.mean([s['success'] for s in entry['seeds'].values()])),
@@ -260,10 +266,7 @@ def main(arguments: list[str] | None = None):
     reward = stated(options.statements or share_file('config/statements.yaml'))
     everybody = [Days(arm, seed, options.work, reward, options)
                  for seed in options.seeds for arm in options.arms]
-    while True:
-        day = min(len(d.days) for d in everybody)
-        if day >= options.days:
-            break
+    while (day := min(len(d.days) for d in everybody)) < options.days:
         awake = [d for d in everybody if len(d.days) == day]
         start, cpu = time.monotonic(), time.process_time()
         lives: list[Life] = []
@@ -287,6 +290,9 @@ def main(arguments: list[str] | None = None):
         left = (time.monotonic() - start) * (options.days - day - 1)
         say(f'day {day} took {time.monotonic() - start:.0f} s, about {left / 60:.0f} min left')
         write(options.out, summary(options.work, options))
+    result = summary(options.work, options)
+    write(options.out, result)
+    draw(result, options.out.with_suffix('.png'), options.out.with_name('learn.json'))
 
 
 if __name__ == '__main__':

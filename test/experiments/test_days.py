@@ -1,5 +1,6 @@
 """Days of a life: what a night leaves behind, and that no day is lived twice."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.will import state_width
 from dylora_ros.experiments import days as module
 from dylora_ros.experiments.days import Days, FIRST
+from dylora_ros.experiments.days_figure import draw, smoothed
 
 OPTIONS = SimpleNamespace(q_steps=1, updates=3)
 
@@ -95,3 +97,25 @@ def test_the_untrained_learn_nothing(born):
     days.night(a_day(days), 11.0)
     assert 'dqn' not in days.days[0]
     assert not (days.folder / 'dqn.safetensors').exists()
+
+
+def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):
+    result = {'day': 500, 'gaze': {
+        'full': {'seeds': {'0': {'success_by_day': [0.1] * 8},
+                           '1': {'success_by_day': [0.3] * 7}}},
+        'deaf': {'seeds': {'0': {'success_by_day': [0.1] * 2}}}}}
+    draw(result, tmp_path / 'life.png', tmp_path / 'learn.json')
+    assert (tmp_path / 'life.png').stat().st_size > 10_000
+
+
+def test_points_of_the_figure_are_means_of_days():
+    assert smoothed([0, 0, 0, 0, 1, 1]).tolist() == pytest.approx([0.2, 0.4])
+
+
+def test_a_day_without_success_leaves_json_that_anybody_reads(born):
+    days = born('untrained')
+    life = a_day(days)
+    life.success = [False] * len(life.success)
+    days.night(life, 11.0)
+    read = json.loads(days.told.read_text(), parse_constant=pytest.fail)
+    assert read[0]['auc_of_reward'] is None

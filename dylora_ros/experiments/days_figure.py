@@ -1,0 +1,56 @@
+"""Figure of the experiment about days of a life."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
+         'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
+         'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
+         'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
+         'sac': ('SAC, same features, reward and childhood', '#d1495b')}
+_SMOOTH = 5           # days in a point
+
+
+def smoothed(series: list[float]) -> np.ndarray:
+    """Return the means of the last ``_SMOOTH`` days, from the first day that has so many on."""
+    return np.convolve(series, np.ones(_SMOOTH) / _SMOOTH, 'valid')
+
+
+def draw(result: dict, path: Path, peer: Path | None = None):
+    """Draw success by awake cycles: mean over seeds, band from worst to best.
+
+    Args:
+        result: of ``experiment life``.
+        path: of the picture.
+        peer: result of ``benchmarks/learn.py``; left out where there is none.
+
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    lives = {arm: [s['success_by_day'] for s in entry['seeds'].values()]
+             for arm, entry in result['gaze'].items()}
+    if peer is not None and peer.exists():
+        lives['sac'] = [s['success_by_day']
+                        for s in json.loads(peer.read_text())['sac'].values()]
+    figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
+    for arm, (label, colour) in STYLE.items():
+        series = [s for s in lives.get(arm, []) if len(s) >= _SMOOTH]
+        if not series:
+            continue
+        shortest = min(map(len, series))
+        table = np.stack([smoothed(s[:shortest]) for s in series])
+        cycles = result['day'] * (np.arange(table.shape[1]) + _SMOOTH)
+        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(series)})')
+        axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
+                          linewidth=0)
+    axes.axhline(0.7, color='#333333', linestyle=':', linewidth=1)
+    axes.set_xlabel(f'awake cycles (each point: {_SMOOTH} days of {result["day"]})')
+    axes.set_ylabel('named toy in the central third of the view')
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
