@@ -42,6 +42,7 @@ from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
+from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_childhood',
@@ -81,7 +82,8 @@ class Days:
     def morning(self, twin=None) -> Life:
         """Return the life of the next day."""
         day = len(self.days)
-        world = make_world('gaze', 100_000 + 1000 * self.seed + day, twin=twin)
+        world = make_world('gaze', 100_000 + 1000 * self.seed + day, toy=self.options.toy,
+                           twin=twin)
         log = GlobalContext.open(self.folder / 'context.gc', self.schema, MOST_ROWS)
         torch.manual_seed(1000 * self.seed + day)
         network = self._network()
@@ -227,7 +229,7 @@ def summary(work: Path, options) -> dict:
     """Return the result: every life's days, success by arm over the last quarter of its days."""
     result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
                         settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
-                        updates=options.updates, seeds=options.seeds)
+                        updates=options.updates, seeds=options.seeds, toy=options.toy)
     gaze: dict[str, dict] = {}
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
@@ -260,6 +262,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
     parser.add_argument('--updates', type=int, default=1000, help='of the continuous Q, a night')
     parser.add_argument('--statements', type=Path)
+    parser.add_argument('--toy', default='red_ball', choices=TOYS, help='whose place is success')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     vision, audio = (registry.make(n) for n in ('vision', 'audio'))

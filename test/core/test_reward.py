@@ -144,3 +144,27 @@ def test_closeness_is_a_likelihood():
     score = StatementReward(Projector(3, 2), [np.eye(384, dtype=np.float32)[:1]], [])
     closeness = score.closeness(np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32))
     assert ((closeness > 0) & (closeness < 1)).all()
+
+
+@pytest.fixture
+def taught():
+    """A projector that was taught two sentences of a space of four."""
+    projector = Projector(3, 2, 4, words=2)
+    projector.words.copy_(torch.eye(4)[1:3])
+    return projector
+
+
+def test_a_statement_is_read_as_the_nearest_sentence_that_was_taught(taught):
+    said = torch.nn.functional.normalize(torch.tensor([[0.3, 0.2, 1.0, 0.1]]), dim=-1)
+    assert torch.equal(taught.understood(said), torch.eye(4)[2:3])
+
+
+def test_a_statement_about_something_else_stays_itself(taught):
+    said = torch.nn.functional.normalize(torch.tensor([[0.8, 0.6, 0.6, 0.0]]), dim=-1)
+    assert torch.equal(taught.understood(said), said)
+
+
+def test_a_projector_is_made_of_its_tensors(taught):
+    again = Projector.of(taught.state_dict(), 3, 2)
+    state, said = torch.randn(5, 5), torch.eye(4)
+    assert torch.equal(again.likely(state, said), taught.likely(state, said))
