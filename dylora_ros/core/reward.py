@@ -17,6 +17,7 @@ import yaml
 
 from dylora_ros.core.judging import RewardModel
 
+DIGESTS = 64     # bytes of a sealed reward: of the statements and of the projector, before it
 NEAR = 0.7       # cosine: less, and two sentences are not about the same
 
 
@@ -176,6 +177,11 @@ class StatementReward(RewardModel):
 
         return cls(Projector.of(part('projector'), width, modalities), group('good'),
                    group('bad'), float(tensors['curiosity']))
+
+    @classmethod
+    def sealed(cls, content: bytes, width: int, modalities: int) -> 'StatementReward':
+        """Return the reward in what the reward node has sealed (``seal.read_bundle``)."""
+        return cls.from_bytes(content[DIGESTS:], width, modalities)
 
     @torch.inference_mode()
     def closeness(self, state: np.ndarray) -> np.ndarray:

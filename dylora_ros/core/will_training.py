@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 
 from dylora_ros.core.dqn import ContinuousQ, LearnReport, Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
+from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import read_all, state_width, trajectory
+from dylora_ros.core.will import judged_anew, read_all, state_width, trajectory
 
 # one row of reward a target, and rows drawn by surprise alone: with three, and drawn also by the
 # critic's error, it learned several times slower (decision 073)
@@ -38,7 +39,7 @@ class WillReport:
     """What the will learned in a night.
 
     Attributes:
-        rows: of the log that it learned from.
+        rows: of the log that it learned from (the childhood is not counted).
         updates: gradient steps.
         before, after: on held-out rows, how far what it foretold was from what really followed
             (mean absolute difference of discounted mean rewards). Before a first night: of
@@ -126,8 +127,8 @@ class Chest:
 
 def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, seconds: float,
           seed: int = 0, progress: Callable[[float, float], None] = lambda share, left: None,
-          clock: Callable[[], float] = time.monotonic, most: int | None = None
-          ) -> WillReport | None:
+          clock: Callable[[], float] = time.monotonic, most: int | None = None,
+          childhood: tuple[np.ndarray, RewardModel] | None = None) -> WillReport | None:
     """Let the will learn from the log for a budget of seconds.
 
     A night that was cut short goes on where its last copy on disk stands.
@@ -142,6 +143,8 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
         progress: called with (share done, seconds left).
         clock: seconds; replaced in tests.
         most: end earlier after this many updates (reproducible runs).
+        childhood: rows of an older life and what judges them today; they teach as well (as
+            many of the newest as can be read in time), but judge nothing.
 
     Returns:
         What it did; None when all rewards are the same, so that nothing is worth wishing.
@@ -149,10 +152,10 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     """
     start = saved = clock()
 
-    def reading() -> bool:
+    def reading(share: float = _READING) -> bool:
         spent = clock() - start
         progress(min(spent / max(seconds, 1e-6), 1.0), max(0.0, seconds - spent))
-        return spent < _READING * seconds
+        return spent < share * seconds
 
     read = read_all(network, data, going=reading)
     first = len(rows) - len(read)
@@ -160,21 +163,24 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     count = len(past)
     if not np.ptp(past.rewards[:count]):
         return None
+    older = [] if childhood is None else [
+        _judged(*childhood, network, data.schema, lambda: reading(2 * _READING))]
+    everything = Trajectory.joined([past, *older])
     good, will, newborn = chest.evening()
     if newborn:
         for dqn in (good, will):
             if not int(dqn.updates):
-                dqn.normalise(past.states[:count], past.rewards[:count])
+                dqn.normalise(everything.states, everything.rewards)
                 dqn.expect(float(past.rewards[:count].mean()))
     s = will.settings
     held = data.held_out[data.held_out >= first] - first
     held = held[past.follows[held]]
     judged = held[:: max(1, len(held) // _JUDGED)]
     really = past.returns(s.discount)[judged]
-    past.follows[held] = False                       # what judges does not teach
+    everything.follows[held] = False                 # what judges does not teach
     before, value_before = _judge(good, past, judged, really)
-    will.normalise(past.states[:count], past.rewards[:count])
-    left = UPDATES * count - (int(will.updates) - int(good.updates))
+    will.normalise(everything.states, everything.rewards)
+    left = UPDATES * len(everything) - (int(will.updates) - int(good.updates))
     left = max(0, left if most is None else min(left, most))
 
     def going(done: int) -> bool:
@@ -189,8 +195,9 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
         return now - start < seconds
 
     share = min(s.dreams, float(past.dream[:count].mean()))
-    sampler = Sampler(past, s.batch, share, s.alpha, seed)
-    learned = will.learn(past, sampler, left, going) if past.follows.any() else LearnReport()
+    sampler = Sampler(everything, s.batch, share, s.alpha, seed)
+    learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
+        else LearnReport()
     after, value = _judge(will, past, judged, really)
     # what nobody taught is no will, however little it errs; NaN is not better
     kept = int(will.updates) > int(good.updates) and after <= before
@@ -198,6 +205,13 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
     progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,
                       float(will.log_temperature.detach().exp()), learned.dreams, kept)
+
+
+def _judged(rows: np.ndarray, reward: RewardModel, network: QNetwork, schema: RowSchema,
+            going: Callable[[], bool]) -> Trajectory:
+    """Return the newest of an older life's rows that can be read in time, judged as of today."""
+    read = read_all(network, Experience(rows, schema), going=going)
+    return judged_anew(rows[len(rows) - len(read):], read, schema, reward)
 
 
 def _judge(dqn: ContinuousQ, past: Trajectory, index: np.ndarray,

@@ -18,8 +18,6 @@ from dylora_ros.ros.parameters import Param
 from dylora_ros.ros.sealed import SealedNode
 from dylora_ros.secret import life
 
-_DIGESTS = 64         # bytes: of the statements and of the projector, before what they make
-
 
 class RewardNode(SealedNode):
     """Feel good or bad, by what was sealed at the start of this life and by nothing else."""
@@ -40,7 +38,7 @@ class RewardNode(SealedNode):
         import torch
         torch.set_num_threads(1)
 
-        from dylora_ros.core.reward import StatementReward
+        from dylora_ros.core.reward import DIGESTS, StatementReward
         folder = weights_dir(self.values['weights'])
         self.schema = registry.row_schema(len(self.values['joints']), folder)
         self._statements = Path(self.values['statements']
@@ -52,13 +50,13 @@ class RewardNode(SealedNode):
         if getattr(self, '_sealed', None) is None:
             if life().again:
                 self._sealed = read_bundle(self._bundle, life().secret)
-                if self._digests() != self._sealed[:_DIGESTS]:
+                if self._digests() != self._sealed[:DIGESTS]:
                     self.attempt('file', 'statements or projector were changed while this node '
                                  'was down; what was sealed stays in force')
             else:
                 self._sealed = self._digests() + self._read(*size).to_bytes()
                 write_bundle(self._bundle, life().secret, self._sealed)
-        self.reward = StatementReward.from_bytes(self._sealed[_DIGESTS:], *size)
+        self.reward = StatementReward.sealed(self._sealed, *size)
 
     def _digests(self) -> bytes:
         return b''.join(hashlib.sha256(p.read_bytes() if p.is_file() else b'').digest()

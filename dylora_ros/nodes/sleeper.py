@@ -115,12 +115,31 @@ def _train(options: dict, pipe) -> dict:
         network.save(folder / 'q.safetensors')
     will = learn(Chest(folder, log.schema), network, data, rows,
                  budget - (time.monotonic() - start), seed=options['seed'] + log.committed,
+                 childhood=_childhood(options, log.schema),
                  progress=lambda share, left: pipe.send(
                      ('progress', (_Q_SHARE + (1 - _Q_SHARE) * share, left))))
     told = {'forged_rows': forged, **report.as_dict()}
     told['will'] = {'left_out': 'every row has the same reward'} if will is None \
         else _plain(will.as_dict())
     return _plain(told)
+
+
+def _childhood(options: dict, schema) -> tuple | None:
+    """Return the rows that ship with the weights and the sealed reward, which judges them.
+
+    None where the weights came without such rows, or where nobody sealed a reward in this life.
+    """
+    from dylora_ros.core import rehearsal
+    from dylora_ros.core.lowrank import SchemaError
+    from dylora_ros.core.reward import StatementReward
+    from dylora_ros.core.seal import read_bundle, SealError, Secret
+    try:
+        rows = rehearsal.load(Path(options['weights']) / rehearsal.FILE, schema)
+        sealed = read_bundle(Path(options['memory']) / 'seal' / 'reward.seal',
+                             Secret(bytes.fromhex(options['secret'])))
+    except (FileNotFoundError, SchemaError, SealError):
+        return None
+    return rows, StatementReward.sealed(sealed, schema.width, len(schema.modalities))
 
 
 def _plain(values: dict) -> dict:

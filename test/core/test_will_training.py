@@ -1,5 +1,7 @@
 """NREM: what the will learns, what of it is kept, what is left of a night cut short."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dylora_ros.core.dqn import Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.trajectory import Sampler
 from dylora_ros.core.will_training import Chest, learn
 
 ROWS = 600
@@ -183,3 +186,31 @@ def test_held_out_rows_do_not_teach(night, chest, small_schema):
         will_training.Sampler = sampler
     assert seen
     assert not set(seen) & set(held)
+
+
+def test_a_childhood_teaches_too_and_judges_nothing(night, small_schema, monkeypatch):
+    seen = []
+    monkeypatch.setattr(will_training, 'Sampler', lambda data, *args: seen.append(data)
+                        or Sampler(data, *args))
+    older = life(small_schema)[:400]
+    older['reward'] = 0.0                                # nobody judged it then
+    reward = SimpleNamespace(rewards=lambda state: 0.3 + 0.1 * state[:, 0])
+    report = night(life(small_schema), childhood=(older, reward))
+    assert report.rows == ROWS
+    assert len(seen[0]) == ROWS + 400
+    assert np.allclose(seen[0].rewards[ROWS:], 0.3 + 0.1 * older['x'][:, 0])
+    held = Experience(life(small_schema), small_schema).held_out
+    assert not seen[0].follows[held].any()
+    assert report.kept
+
+
+def test_of_a_childhood_the_newest_is_read_in_time(night, small_schema, monkeypatch):
+    seen = []
+    monkeypatch.setattr(will_training, 'Sampler', lambda data, *args: seen.append(data)
+                        or Sampler(data, *args))
+    older = np.concatenate([life(small_schema)] * 2)
+    older['stamp'] = (np.arange(len(older)) + 1) * 40_000_000
+    hours = iter(np.arange(0, 1e6, 20.0))
+    night(life(small_schema), clock=lambda: next(hours),
+          childhood=(older, SimpleNamespace(rewards=lambda state: state[:, 0])))
+    assert 0 < len(seen[0]) < ROWS + len(older)

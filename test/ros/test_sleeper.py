@@ -6,13 +6,16 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
+from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.predictor import QNetwork
-from dylora_ros.core.seal import RowTags, Secret
+from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
+from dylora_ros.core.seal import RowTags, Secret, write_bundle
 from dylora_ros.core.will_training import Chest
 from dylora_ros.modalities import registry
-from dylora_ros.nodes.sleeper import Sleeper
+from dylora_ros.nodes.sleeper import _childhood, Sleeper
 
 ROWS = 300
 SECRET = bytes(range(32))
@@ -88,3 +91,34 @@ def test_after_a_kill_it_sleeps_again_and_reports_what_q_and_the_will_learned(
     assert {'before', 'after', 'kept'} <= set(report) & set(report['will'])
     assert (chest.load() is not None) == report['will']['kept']
     assert not chest.night.exists()
+
+
+@pytest.fixture
+def sealed(options, tmp_path):
+    """A childhood in the weights folder, and a reward that was sealed in this life."""
+    schema = registry.row_schema(2, registry.SHIPPED)
+    with GlobalContext.read(tmp_path / 'context.gc') as log:
+        rehearsal.save(tmp_path / rehearsal.FILE, log.rows(0, ROWS), schema)
+    torch.manual_seed(0)
+    reward = StatementReward(Projector(schema.width, len(schema.modalities)),
+                             [np.eye(384, dtype=np.float32)[:1]], [])
+    write_bundle(tmp_path / 'seal' / 'reward.seal', Secret(SECRET),
+                 bytes(DIGESTS) + reward.to_bytes())
+    return schema, reward
+
+
+def test_the_sealed_reward_judges_the_childhood(options, sealed):
+    schema, reward = sealed
+    rows, judge = _childhood(options, schema)
+    state = np.random.default_rng(0).normal(
+        size=(5, schema.width + len(schema.modalities))).astype(np.float32)
+    assert len(rows) == ROWS
+    assert np.array_equal(judge.rewards(state), reward.rewards(state))
+
+
+def test_what_another_hand_has_sealed_judges_nothing(options, sealed):
+    assert _childhood({**options, 'secret': bytes(32).hex()}, sealed[0]) is None
+
+
+def test_without_a_childhood_the_night_is_of_this_life_alone(options):
+    assert _childhood(options, registry.row_schema(2, registry.SHIPPED)) is None
