@@ -61,7 +61,7 @@ def over(told):
 
 @pytest.mark.parametrize('share', [0.0, 0.7])
 def test_killed_while_it_trains_it_leaves_what_can_be_loaded(options, tmp_path, share):
-    sleeper = Sleeper(options)
+    sleeper = Sleeper({**options, 'NREM': 8.0})      # time enough on a busy machine
     night(sleeper, lambda told: any(k == 'progress' and v[0] >= share for k, v in told))
     os.kill(sleeper._process.pid, signal.SIGKILL)
     sleeper._process.join(5.0)
