@@ -18,6 +18,7 @@ import torch
 
 from dylora_ros.core.context import ContextError, GlobalContext
 from dylora_ros.core.decoder import DecoderReward
+from dylora_ros.core.features import inner_states
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.reward import Projector, StatementError, StatementReward, Statements
@@ -25,7 +26,7 @@ from dylora_ros.core.speaker import Speaker
 from dylora_ros.experiments import agreement, explaining, speaking
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.shown import pretrained, record, recorded
-from dylora_ros.experiments.teaching import said, states
+from dylora_ros.experiments.teaching import said
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.language import load_language_model, SOURCE
 from dylora_ros.modalities.weights import WeightsError
@@ -54,7 +55,7 @@ def train(options) -> int:
     say(f'{cut} moments to learn from ({worlds} worlds of {life}), {len(rows) - cut} of '
         f'{options.judges} other worlds to judge')
     vocabulary, truth = said(captions[:cut])
-    state = states(rows, schema)
+    state = inner_states(rows, schema)
     tokenizer, model = load_language_model(options.model)
     torch.manual_seed(options.seed)
     speaker = Speaker(model, schema, options.model)
@@ -85,7 +86,7 @@ def check(options) -> int:
     _same(schema, options.weights, options.life)
     speaker, tokenizer = _speaker(schema, options)
     cut = _first_judge(world, options.judges, True)
-    print(json.dumps(_judged(speaker, tokenizer, options, states(rows[cut:], schema),
+    print(json.dumps(_judged(speaker, tokenizer, options, inner_states(rows[cut:], schema),
                              captions[cut:])))
     return 0
 
@@ -137,8 +138,8 @@ def explain(options) -> int:
     speaker, tokenizer = _speaker(schema, options)
     statements = _statements(options)
     models = _Models(speaker, tokenizer, options.weights).of(statements.good, statements.bad)
-    explaining.explain(speaker, tokenizer, models, statements, states(rows, schema),
-                       states(usual, schema), [
+    explaining.explain(speaker, tokenizer, models, statements, inner_states(rows, schema),
+                       inner_states(usual, schema), [
                            f'row {n}, {(newest - int(row["stamp"])) * 1e-9:.2f} s before the '
                            f'newest' for n, row in zip(numbers, rows, strict=True)])
     return 0

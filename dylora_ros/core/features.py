@@ -38,6 +38,12 @@ def features(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
     return np.clip(out, -_LIMIT, _LIMIT, out=out)
 
 
+def inner_states(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
+    """Return composite LR state and presence of rows (n,): what is judged, (n, w + m) float32."""
+    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
+    return np.concatenate([rows['x'], mask], 1).astype(np.float32)
+
+
 def lived(rows: np.ndarray) -> np.ndarray:
     """Tell which rows (n,) are memories: neither dreamt nor forgotten; (n,) bool."""
     return (rows['flags'] & (FLAG_DREAM | FLAG_FORGOTTEN)) == 0

@@ -14,7 +14,7 @@ import torch
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
-from dylora_ros.core.features import features, lived
+from dylora_ros.core.features import features, inner_states, lived
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
@@ -133,8 +133,7 @@ def judged_anew(rows: np.ndarray, read: np.ndarray, schema: RowSchema,
 
     """
     out = trajectory(rows, read, schema)
-    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
-    out.rewards[:] = reward.rewards(np.concatenate([rows['x'], mask], 1).astype(np.float32))
+    out.rewards[:] = reward.rewards(inner_states(rows, schema))
     return out
 
 

@@ -26,6 +26,7 @@ import torch
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.features import inner_states
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import train
@@ -55,9 +56,6 @@ from dylora_ros.experiments.teaching import (
     paraphrased,
     said,
     teach,
-)
-from dylora_ros.experiments.teaching import (
-    states as states_in,
 )
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
@@ -260,13 +258,13 @@ def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut
     with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
         babble = log.rows(0, log.committed)
     vocabulary, truth = paraphrased(*said(told + captions[:cut] + heard[:last]))
-    state = np.concatenate([states_in(part, schema)
+    state = np.concatenate([inner_states(part, schema)
                             for part in (babble, rows[:cut], shown[:last])])
     projector = fit_projector(state, schema, truth, sentences.embed(vocabulary),
                               PROJECTOR_STEPS, options.seed + 2)
     return projector, {
-        f'{thing}, {name}': judge_projector(projector, states_in(part, schema), words, sentences,
-                                            thing)
+        f'{thing}, {name}': judge_projector(projector, inner_states(part, schema), words,
+                                            sentences, thing)
         for name, part, words in (('life', rows[cut:], captions[cut:]),
                                   ('shown', shown[last:], heard[last:]))
         for thing in ('red ball', 'green cube', 'blue cylinder')}

@@ -103,12 +103,6 @@ def teach(adapter, inputs: dict[str, np.ndarray], truth: np.ndarray):
             layer.B.zero_()
 
 
-def states(rows: np.ndarray, schema) -> np.ndarray:
-    """Return composite LR state and presence of every row, (n, w + m)."""
-    mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
-    return np.concatenate([rows['x'], mask], 1).astype(np.float32)
-
-
 def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndarray,
                   steps: int, seed: int) -> Projector:
     """Fit composite states to the sentences.
@@ -117,7 +111,7 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     (decision 064).
 
     Args:
-        state: (n, w + m) as :func:`states` returns.
+        state: (n, w + m) as ``features.inner_states`` returns.
         schema: of the rows.
         truth: (n, c).
         vectors: (c, 384) of the sentence model.
