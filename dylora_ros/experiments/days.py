@@ -50,8 +50,8 @@ ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_chi
 SETTINGS = replace(will_training.SETTINGS, dreams=0.0)
 MOST_ROWS = 200_000
 Q_EVERY = 4           # nights of the continuous Q for one in which q learns
-SETTLED = 20          # nights in which units still follow the few rows there are
-FIRST = 5             # times the updates in the first night
+SETTLED = 7           # nights in which units still follow the few rows there are
+FIRST = 2             # times the updates in the first night
 NAP = 100             # cycles between two times that the arm without sleep learns
 
 
@@ -257,10 +257,10 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=Path('docs/results/life.json'))
     parser.add_argument('--arms', nargs='*', default=ARMS, choices=ARMS)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    parser.add_argument('--days', type=int, default=60)
-    parser.add_argument('--day', type=int, default=500, help='awake cycles a day')
+    parser.add_argument('--days', type=int, default=30)
+    parser.add_argument('--day', type=int, default=1500, help='awake cycles a day')
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
-    parser.add_argument('--updates', type=int, default=1000, help='of the continuous Q, a night')
+    parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
     parser.add_argument('--statements', type=Path)
     parser.add_argument('--toy', default='red_ball', choices=TOYS, help='whose place is success')
     options = parser.parse_args(arguments)

@@ -160,7 +160,7 @@ class LifecycleManagerNode(AgentNode):
         if self.phase == Phase.AWAKE:
             today = datetime.datetime.now().strftime('%Y-%m-%d')
             clock = datetime.datetime.now().strftime('%H:%M')
-            if after and awake >= after and not any(t[1] == 'NREM' for t in self.transitions):
+            if after and awake >= after:
                 self._goal = Phase.REM
             elif at and clock == at and self._slept_today != today:
                 self._slept_today = today

@@ -96,6 +96,17 @@ def test_sleep_after_seconds_awake(bench):
     assert crew.reaches('REM')
 
 
+def test_sleep_after_seconds_awake_comes_again_after_a_sleep(bench):
+    bench.make(ActuatorNode)
+    crew = Crew(bench, ['actuator'], autostart=True, sleep_after=0.5)
+    for _ in range(2):
+        assert crew.reaches('REM')
+        crew.manager._report = {}        # as a sleep phase that is over tells it
+        assert crew.reaches('NREM')
+        crew.manager._report = {}
+        assert crew.reaches('AWAKE')
+
+
 def test_critical_node_that_cannot_be_configured_keeps_the_agent_safe(bench):
     bench.make(ActuatorNode, low=[1.0])
     crew = Crew(bench, ['actuator'], autostart=True)
