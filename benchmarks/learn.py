@@ -1,6 +1,6 @@
 """The peer of ``experiment life``: stable-baselines3 SAC in the same body, senses and reward.
 
-    python benchmarks/learn.py --work DIR [--seeds 0 1 2] [--days 60] [--day 500] [--cpu SECONDS]
+    python benchmarks/learn.py --work DIR [--seeds 0 1 2] [--days 10] [--day 1500] [--cpu SECONDS]
 
 SAC with its defaults (discount as ours) sees the composite LR state, mask and ages of every cycle
 and is rewarded by the same statements; its days begin at the same moments as our agent's, and
@@ -68,20 +68,21 @@ def remember(buffer, rows: np.ndarray, schema, reward):
                    np.zeros(1), [{}])
 
 
-def learn(seed: int, reward, options) -> list[dict]:
-    """Live (or go on); return the days."""
+def learn(seed: int, reward, options) -> tuple[list[dict], float]:
+    """Live (or go on); return the days, and the success in an exam after them."""
     folder = options.work / f'sac-{seed}'
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'days.json'
     told = json.loads(path.read_text()) if path.exists() else []
-    spent = sum(d['cpu_s'] for d in told)
-    if len(told) >= options.days or 0 < options.cpu <= spent:
-        return told
     schema = registry.row_schema(2, registry.SHIPPED)
     senses = {'vision': registry.make('vision'), 'audio': registry.make('audio'),
               'body': registry.make('body', 2)}
-    env = AgentEnv(senses, schema, lambda row, world: days.judge(reward, row, schema), seed,
-                   options.day, len(told))
+
+    def live(day: int, first: int) -> AgentEnv:
+        return AgentEnv(senses, schema, lambda row, world: days.judge(reward, row, schema), seed,
+                        day, first)
+
+    env = live(options.day, len(told))
     if told:
         model = SAC.load(folder / 'model.zip', env=env)
         model.load_replay_buffer(folder / 'buffer.pkl')
@@ -91,10 +92,18 @@ def learn(seed: int, reward, options) -> list[dict]:
                     buffer_size=len(childhood) + options.days * options.day, learning_starts=0)
         remember(model.replay_buffer, childhood, schema, reward)
     diary = Diary(folder, told, options)
-    model.learn((options.days - len(told)) * options.day, callback=diary,
-                reset_num_timesteps=False)
+    if len(told) < options.days and not 0 < options.cpu <= sum(d['cpu_s'] for d in told):
+        model.learn((options.days - len(told)) * options.day, callback=diary,
+                    reset_num_timesteps=False)
     env.close()
-    return diary.told
+    env = live(options.exam, days.EXAM)
+    state, _ = env.reset()
+    success = []
+    while len(success) < options.exam:
+        state, _, _, _, told_of_it = env.step(model.predict(state, deterministic=True)[0])
+        success.append(told_of_it['success'])
+    env.close()
+    return diary.told, round(float(np.mean(success)), 4)
 
 
 def main():
@@ -103,8 +112,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    parser.add_argument('--days', type=int, default=60)
-    parser.add_argument('--day', type=int, default=500, help='cycles a day')
+    parser.add_argument('--days', type=int, default=10)
+    parser.add_argument('--day', type=int, default=1500, help='cycles a day')
+    parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam, as ours')
     parser.add_argument('--cpu', type=float, default=0.0, help='processor seconds; 0: no limit')
     parser.add_argument('--statements', type=Path, default=ROOT / 'config' / 'statements.yaml')
     parser.add_argument('--life', type=Path, default=ROOT / 'docs' / 'results' / 'life.json')
@@ -115,10 +125,10 @@ def main():
                         day=options.day, seeds=options.seeds)
     result['sac'] = {}
     for seed in options.seeds:
-        told = learn(seed, reward, options)
+        told, exam = learn(seed, reward, options)
         result['sac'][seed] = {
             'awake_cycles': options.day * len(told),
-            'success': days.last_quarter(told),
+            'success': days.last_quarter(told), 'exam': exam,
             'success_by_day': [d['success'] for d in told],
             'cpu_s': round(sum(d['cpu_s'] for d in told), 1)}
         write(RESULT, result)

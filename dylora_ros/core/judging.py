@@ -50,5 +50,13 @@ class RewardModel(ABC):
 
         """
         state = np.concatenate([x, mask]).astype(np.float32)[None]
-        news = np.clip(surprise - 1.0, 0.0, 2.0) * mask
-        return float(self.rewards(state)[0] + self.curiosity * news.mean())
+        return float(self.rewards(state)[0] + self.curiosity * news(surprise, mask))
+
+
+def news(surprise: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return what curiosity pays for: mean positive surprise (..., m) -> (...).
+
+    Surprise is an error over its own running mean, so what stays unpredictable (noise) soon is as
+    usual and pays little, however wrong the prediction is.
+    """
+    return (np.clip(surprise - 1.0, 0.0, 2.0) * mask).mean(-1)

@@ -4,9 +4,10 @@ Arms: ``full``; ``untrained`` (never sleeps, babbles); ``no_sleep`` (the same gr
 awake); ``deaf``; ``no_gc`` (q sees the present row alone); ``true_reward`` (the world's success
 instead of the statements); ``no_childhood`` (all it learns from is its own life); ``unbiased``
 (q's predictions do not bias sight and hearing). Every day begins at a new moment of the world, the
-same in all arms of a seed. Sleep is NREM: the continuous Q learns from the log, and from the
-childhood that ships, judged by the same statements; every few nights q learns first and all rows
-are read anew. REM is not part of these lives yet.
+same in all arms of a seed. After the last day comes an exam: one long unbroken stretch in a new
+world, without exploration, which leaves no memory. Sleep is NREM: the continuous Q learns from
+the log, and from the childhood that ships, judged by the same statements; every few nights q
+learns first and all rows are read anew. REM is not part of these lives yet.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``.
@@ -16,6 +17,7 @@ import argparse
 from dataclasses import asdict, replace
 import json
 from pathlib import Path
+import shutil
 import time
 
 import numpy as np
@@ -53,6 +55,7 @@ Q_EVERY = 4           # nights of the continuous Q for one in which q learns
 SETTLED = 7           # nights in which units still follow the few rows there are
 FIRST = 2             # times the updates in the first night
 NAP = 100             # cycles between two times that the arm without sleep learns
+EXAM = 900            # number of the exam among the days: no life has so many
 
 
 class Days:
@@ -81,10 +84,30 @@ class Days:
 
     def morning(self, twin=None) -> Life:
         """Return the life of the next day."""
-        day = len(self.days)
+        return self._life(len(self.days), self.folder / 'context.gc', twin)
+
+    def exam(self, twin=None) -> Life:
+        """Return a life that acts as well as it can and will not be remembered."""
+        copy = self.folder / 'exam.gc'
+        shutil.copyfile(self.folder / 'context.gc', copy)
+        life = self._life(EXAM, copy, twin)
+        if life.agent.will is not None:
+            life.agent.will.explore = False
+        return life
+
+    def graded(self, life: Life):
+        """Write down how the exam went."""
+        life.agent.log.close()
+        (self.folder / 'exam.gc').unlink()
+        write(self.folder / 'exam.json', {
+            'after_days': len(self.days), 'cycles': len(life.success),
+            'success': round(float(np.mean(life.success)), 4),
+            'reward': round(float(np.mean(life.rewards)), 4)})
+
+    def _life(self, day: int, path: Path, twin) -> Life:
         world = make_world('gaze', 100_000 + 1000 * self.seed + day, toy=self.options.toy,
                            twin=twin)
-        log = GlobalContext.open(self.folder / 'context.gc', self.schema, MOST_ROWS)
+        log = GlobalContext.open(path, self.schema, MOST_ROWS)
         torch.manual_seed(1000 * self.seed + day)
         network = self._network()
         predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
@@ -198,6 +221,18 @@ class Days:
                            self.schema, self._reward)
 
 
+def examine(everybody: list[Days], vision, audio, cycles: int):
+    """Let all lives live through their exam."""
+    lives: list[Life] = []
+    for d in everybody:
+        lives.append(d.exam(lives[0].world if lives else None))
+    live(lives, vision, audio, cycles)
+    for d, life in zip(everybody, lives, strict=True):
+        d.graded(life)
+        say(f'exam of {d.arm} {d.seed}: {(d.folder / "exam.json").read_text()}')
+    lives[0].world.close()
+
+
 def stated(statements: Path) -> StatementReward:
     """Return the reward of a file of statements, by the shipped projector, without curiosity."""
     from dylora_ros.modalities.text import SentenceEncoder
@@ -243,9 +278,15 @@ def summary(work: Path, options) -> dict:
             'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
             'auc_of_reward_by_day': [_finite(d['auc_of_reward']) for d in days],
             'last_night': {k: days[-1][k] for k in ('q', 'dqn') if k in days[-1]}}
+        exam = path.with_name('exam.json')
+        if exam.exists():
+            entry['seeds'][seed]['exam'] = json.loads(exam.read_text())
     for entry in gaze.values():
         entry['success'] = round(float(np.mean([s['success'] for s in entry['seeds'].values()])),
                                  4)
+        exams = [s['exam']['success'] for s in entry['seeds'].values() if 'exam' in s]
+        if exams:
+            entry['exam'] = round(float(np.mean(exams)), 4)
     return {**result, 'gaze': gaze}
 
 
@@ -259,6 +300,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
     parser.add_argument('--days', type=int, default=30)
     parser.add_argument('--day', type=int, default=1500, help='awake cycles a day')
+    parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
     parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
     parser.add_argument('--statements', type=Path)
@@ -293,6 +335,8 @@ def main(arguments: list[str] | None = None):
         left = (time.monotonic() - start) * (options.days - day - 1)
         say(f'day {day} took {time.monotonic() - start:.0f} s, about {left / 60:.0f} min left')
         write(options.out, summary(options.work, options))
+    if options.exam:
+        examine(everybody, vision, audio, options.exam)
     result = summary(options.work, options)
     write(options.out, result)
     draw(result, options.out.with_suffix('.png'), options.out.with_name('learn.json'))

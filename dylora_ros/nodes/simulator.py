@@ -42,6 +42,8 @@ class SimulatorNode(AgentNode):
         super().__init__(**kwargs)
         self._paused = False
         self._offered: list = []
+        self._ticks = self._done = self._hits = self._counted = 0
+        self._begin = time.monotonic()
 
     def setup(self):
         """Load the scene; render once, so that a missing GL shows now."""
@@ -89,7 +91,8 @@ class SimulatorNode(AgentNode):
             response.success = True
             response.message = json.dumps({
                 'real_time_factor': self.real_time_factor(),
-                'success': self._hits / max(1, self._counted)})
+                'success': self._hits / max(1, self._counted),
+                'hits': self._hits, 'counted': self._counted})
             return response
 
         if not self._offered:

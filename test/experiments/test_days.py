@@ -119,3 +119,25 @@ def test_a_day_without_success_leaves_json_that_anybody_reads(born):
     days.night(life, 11.0)
     read = json.loads(days.told.read_text(), parse_constant=pytest.fail)
     assert read[0]['auc_of_reward'] is None
+
+
+def test_an_exam_explores_nothing_and_leaves_no_memory(born, monkeypatch):
+    days = born()
+    days.night(a_day(days), 11.0)
+    before = (days.folder / 'context.gc').read_bytes()
+
+    def life(day, path, twin):
+        log = GlobalContext.open(path, days.schema, 1000)
+        log.append_row(log.rows(0, 1)[0])
+        will = SimpleNamespace(explore=True)
+        return SimpleNamespace(agent=SimpleNamespace(log=log, will=will), success=[True, False],
+                               rewards=[1.0, 0.0])
+
+    monkeypatch.setattr(days, '_life', life)
+    exam = days.exam()
+    assert not exam.agent.will.explore
+    days.graded(exam)
+    assert json.loads((days.folder / 'exam.json').read_text()) == {
+        'after_days': 1, 'cycles': 2, 'success': 0.5, 'reward': 0.5}
+    assert (days.folder / 'context.gc').read_bytes() == before
+    assert not (days.folder / 'exam.gc').exists()

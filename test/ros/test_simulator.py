@@ -66,6 +66,14 @@ def test_real_time_is_kept(bench, node):
     assert 0.5 < report['real_time_factor'] < 1.1
 
 
+def test_report_before_the_first_activation(bench):
+    node = bench.make(SimulatorNode)
+    node.trigger_configure()
+    report = json.loads(bench.ask('simulator/report', Trigger).message)
+    assert report['counted'] == 0
+    assert report['real_time_factor'] == 0.0
+
+
 def test_unstable_physics_is_told_and_the_world_goes_on(bench, node):
     told = []
     node.complain = lambda key, text, **_: told.append(text)

@@ -1,0 +1,124 @@
+"""One life in the real ROS graph, in real time, with several sleeps: what they bring.
+
+    python benchmarks/hour.py [--seconds 3600] [--awake 300] [--rem 15] [--nrem 75] [--memory DIR]
+
+Starts the agent (``dylora_ros run``) with an empty memory and asks its monitor and its world for
+their figures every few seconds. For each time awake: mean reward, share of cycles with the named
+toy in the central third of the view, and whether a deadline was missed; for each sleep, what it
+reported. The last line is one JSON object.
+"""
+
+import argparse
+import json
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dylora_ros.provenance import provenance, write  # noqa: E402
+from dylora_ros.run import Observer  # noqa: E402
+
+RESULT = ROOT / 'docs' / 'results' / 'hour.json'
+PARAMETERS = """/**/lifecycle_manager:
+  ros__parameters:
+    sleep_after: {awake}
+    rem_seconds: {rem}
+    nrem_seconds: {nrem}
+/**/predictor:
+  ros__parameters:
+    rem_seconds: {rem}
+    nrem_seconds: {nrem}
+"""
+_LOOK = 5.0           # s between two looks
+
+
+def look(observer: Observer) -> dict | None:
+    """Return what there is to count by now, None where a node does not answer."""
+    agent, world = observer.ask('monitor', 2.0), observer.ask('simulator', 2.0)
+    if not agent.get('cycles') or 'hits' not in world:
+        return None
+    cycles = agent['cycles']
+    return {'at': time.monotonic(), 'phase': agent['phase'], 'sleeps': agent['sleep_reports'],
+            'hits': world['hits'], 'counted': world['counted'], 'cycles': cycles,
+            'rewarded': (agent['reward'] or 0.0) * cycles,
+            'late': agent['deadline_miss_fraction'] * cycles}
+
+
+def awakenings(looks: list[dict]) -> list[dict]:
+    """Return the figures of each time awake, from pairs of looks with nothing but it between."""
+    out: list[dict] = []
+    number = -1
+    for before, now in zip(looks, looks[1:], strict=False):
+        if not before['phase'] == now['phase'] == 'AWAKE':
+            continue
+        slept = len(now['sleeps'])
+        if len(before['sleeps']) != slept:
+            continue
+        if slept != number:
+            number = slept
+            out.append({'from_s': before['at'] - looks[0]['at'], 'hits': 0, 'counted': 0,
+                        'cycles': 0, 'rewarded': 0.0, 'late': 0.0})
+        for name in ('hits', 'counted', 'cycles', 'rewarded', 'late'):
+            out[-1][name] += now[name] - before[name]
+    return [{'from_s': round(o['from_s'], 1), 'cycles': o['cycles'],
+             'success': round(o['hits'] / max(1, o['counted']), 4),
+             'reward': round(o['rewarded'] / max(1, o['cycles']), 4),
+             'late': round(o['late'])} for o in out]
+
+
+def main():
+    """Run; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--seconds', type=float, default=3600.0)
+    parser.add_argument('--awake', type=float, default=300.0, help='s between two sleeps')
+    parser.add_argument('--rem', type=float, default=15.0, help='s')
+    parser.add_argument('--nrem', type=float, default=75.0, help='s')
+    parser.add_argument('--memory', type=Path, help='where the life is kept; default: nowhere')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=RESULT)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        memory = options.memory or Path(folder) / 'memory'
+        if (memory / 'context.gc').exists():
+            parser.error(f'{memory} holds a life already; this one begins newborn')
+        parameters = Path(folder) / 'hour.yaml'
+        parameters.write_text(PARAMETERS.format(awake=options.awake, rem=options.rem,
+                                                nrem=options.nrem))
+        command = ['run', '--headless', '--duration', str(options.seconds), '--memory',
+                   str(memory), '--params-file', str(parameters), '--seed', str(options.seed)]
+        with open(Path(folder) / 'out', 'w+') as out:
+            agent = subprocess.Popen([sys.executable, '-m', 'dylora_ros', *command], cwd=ROOT,
+                                     stdout=out)
+            observer, looks = Observer(''), []
+            try:
+                while agent.poll() is None:
+                    time.sleep(_LOOK)
+                    now = look(observer)
+                    if now is not None:
+                        looks.append(now)
+                        if len(looks) % 24 == 1:
+                            print(f'{now["at"] - looks[0]["at"]:.0f} s {now["phase"]}: '
+                                  f'{awakenings(looks)[-1:]}', flush=True)
+            finally:
+                if agent.poll() is None:
+                    agent.terminate()
+                    agent.wait(30)
+                observer.close()
+            out.seek(0)
+            figures = json.loads(out.read().strip().splitlines()[-1])
+    figures.pop('memory')
+    result = provenance('python benchmarks/hour.py', ('torch', 'numpy', 'mujoco', 'ros-rclpy'),
+                        seconds=options.seconds, awake_s=options.awake, rem_s=options.rem,
+                        nrem_s=options.nrem, seed=options.seed, times_awake=awakenings(looks),
+                        life=figures)
+    write(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+    main()

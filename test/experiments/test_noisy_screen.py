@@ -1,0 +1,48 @@
+"""The noisy screen: the head is turned to it, and what is told of the life."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dylora_ros.experiments.babble import guard_for, PERIOD
+from dylora_ros.experiments.noisy_screen import HABIT, HELD, Held, spans, TARGETS
+from dylora_ros.sim.view import direction_of
+from dylora_ros.sim.worlds import make as make_world
+
+
+@pytest.fixture
+def world():
+    out = make_world('gaze', 5, screen=True)
+    yield out
+    out.close()
+
+
+@pytest.mark.parametrize('target', ['screen', 'wall'])
+def test_the_head_is_turned_to_what_it_is_held_to(world, target):
+    body = SimpleNamespace(reachable=lambda command: command)
+    held, guard = Held(world, body, slice(0, 2), TARGETS[target], 0), guard_for(world)
+    for _ in range(75):
+        assert not held.rests()
+        command, _ = held(SimpleNamespace(q=np.zeros(2)), None)
+        world.apply(guard.command(command))
+        world.step(PERIOD)
+    camera = world.data.camera(world.camera)
+    local = camera.xmat.reshape(3, 3).T @ (np.array(TARGETS[target]) - camera.xpos)
+    place = direction_of(local, world.model.camera(world.camera).fovy[0])
+    assert np.abs(place).max() < 0.1
+
+
+def test_habit_acts_until_the_head_is_taken_and_always_where_it_is_not():
+    held = Held(None, None, slice(0), TARGETS['screen'], 2)
+    assert [held.rests() for _ in range(4)] == [True, True, False, False]
+    free = Held(None, None, slice(0), TARGETS['about'], 2)
+    assert all(free.rests() for _ in range(4))
+
+
+def test_a_life_is_told_by_the_time_since():
+    news = np.zeros(HABIT + HELD)
+    news[HABIT + 10:HABIT + 60] = 1.0
+    told = spans({'news': news, 'wrong': np.full(HABIT + HELD, 2.0)})
+    assert told['first 2 s'] == {'news': 1.0, 'error_of_sight': 2.0}
+    assert told['before']['news'] == told['30 s to 2 min']['news'] == 0.0
