@@ -22,7 +22,7 @@ from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.timecode import harmonic
 from dylora_ros.core.window import LONGEST, Window
 
-WIDTH, HEADS = 32, 4
+WIDTH, HEADS = 48, 4
 _TIME = 12
 _LIMIT = 8.0          # LR states beyond this many standard deviations say nothing more
 _FORMAT = 'dylora-coupling-1'
@@ -47,6 +47,8 @@ class Reader(nn.Module):
         self.value = nn.Linear(width, width)
         self.time = nn.Linear(_TIME, HEADS)
         self.time_value = nn.Linear(_TIME, width)
+        # products: where a thing is in the view turns with the head, which no sum can say
+        self.left, self.right = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
 
     def newest(self, window: Window) -> torch.Tensor:
         """Return the newest states side by side (b, sum of w), zeros where masked."""
@@ -54,7 +56,7 @@ class Reader(nn.Module):
                           for n in self.embed], 1)
 
     def forward(self, window: Window) -> torch.Tensor:
-        """Return (b, 2 d): the newest row and what was read of all."""
+        """Return (b, 3 d): the newest row, what was read of all, and products of both."""
         total, some = 0.0, 0.0
         for name, layer in self.embed.items():
             on = window.present[name].float().unsqueeze(-1)
@@ -73,7 +75,8 @@ class Reader(nn.Module):
         weight = logits.softmax(-1) * (~empty).float().unsqueeze(1)
         value = (self.value(rows) + self.time_value(code)).view(b, k, HEADS, -1)
         read = torch.einsum('bhk,bkhe->bhe', weight, value).flatten(1)
-        return torch.cat([rows[:, 0], read], 1)
+        both = torch.cat([rows[:, 0], read], 1)
+        return torch.cat([both, self.left(both) * self.right(both)], 1)
 
 
 class Straight(nn.Linear):
@@ -99,7 +102,8 @@ class PairNetwork(nn.Module):
         self.sources = tuple(sources)
         self.reader = Reader(sources, width)
         self.straight = Straight(sum(sources.values()), outputs)
-        self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(),
+        self.head = nn.Sequential(nn.Linear(3 * width, 2 * width), nn.GELU(),
+                                  nn.Linear(2 * width, 2 * width), nn.GELU(),
                                   nn.Linear(2 * width, outputs))
         # mean squared error on rows it was not trained on: how far to trust it
         self.register_buffer('error', torch.ones(outputs))
@@ -125,9 +129,10 @@ class CoupledNetwork(nn.Module):
         super().__init__()
         self.reader = Reader(shapes, width)
         self.trust = nn.Parameter(torch.zeros(pairs, outputs))
-        self.gate = Straight(2 * width, pairs)
+        self.gate = Straight(3 * width, pairs)
         self.straight = Straight(sum(shapes.values()), outputs)
-        self.correct = nn.Sequential(nn.Linear(2 * width + outputs, 2 * width), nn.GELU(),
+        self.correct = nn.Sequential(nn.Linear(3 * width + outputs, 2 * width), nn.GELU(),
+                                     nn.Linear(2 * width, 2 * width), nn.GELU(),
                                      Straight(2 * width, outputs))
 
     def forward(self, window: Window, said: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:

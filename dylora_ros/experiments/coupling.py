@@ -32,13 +32,13 @@ from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.modalities import registry
 from dylora_ros.provenance import provenance, write
 
-WORLDS = 70_000                 # their seeds; in none of them anything was tried before
+WORLDS = 80_000                 # their seeds; in none of them anything was tried before
 TEST = 0.2                      # share of the lives, always the last ones
 RATES = (0.15, 0.3, 0.5, 0.7, 0.9)
 KEPT = 64                       # principal directions of the frozen features
 IMBALANCE = 11                  # one life in so many has all senses, the others have one
 NAMES = 'where', 'name', 'fill vision', 'fill audio', 'fill body', 'arrive'
-SHORT = 75                      # steps of pairs and coupling on the imbalanced data
+SHORT = 400, 1                  # steps of pairs and coupling there; looks without gain
 UNEVEN = 'where', 'name', 'fill vision'     # tasks of the imbalanced data
 LAST = 'fill body', 'arrive'    # tasks that are run last
 MOST_TESTED = 800               # samples of a task
@@ -154,9 +154,9 @@ def run_imbalanced(task: Task, lives: Lives, moments: Moments, count: int, seed:
 
     width = task.truth.shape[1]
     coupling, joint = (Coupling(moments.shapes, {task.target: width}) for _ in range(2))
-    pairs = fit_pairs(coupling, task, moments, split, seed, only, SHORT)
+    pairs = fit_pairs(coupling, task, moments, split, seed, only, *SHORT)
     few = split[0][np.isin(life[split[0]], whole)]
-    coupled = fit_coupled(coupling, task, moments, (few, split[1]), seed, SHORT)
+    coupled = fit_coupled(coupling, task, moments, (few, split[1]), seed, *SHORT)
     jointly = fit_joint(joint, task, moments, split, seed, masked)
     arms = {'coupled': lambda w: coupling(w, task.target),
             'pairs': lambda w: coupling.pairs_only(w, task.target),
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--work', type=Path, default=Path('coupling'))
     parser.add_argument('--output', type=Path, default=Path('docs/results'))
     parser.add_argument('--weights', type=Path, default=registry.SHIPPED)
-    parser.add_argument('--lives', type=int, default=150, help='worlds to babble in, 24 s each')
+    parser.add_argument('--lives', type=int, default=340, help='worlds to babble in, 24 s each')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--so-far', action='store_true', help='report what is done, run nothing')
     options = parser.parse_args(arguments)

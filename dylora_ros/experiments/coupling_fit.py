@@ -16,15 +16,15 @@ from dylora_ros.core.coupling import Coupling, Reader, Straight
 from dylora_ros.core.window import Window
 from dylora_ros.experiments.coupling_tasks import Moments, Task
 
-BATCH = 64
-MOST = 1000                     # steps
-CHECK, PATIENCE = 25, 6         # steps between looks at the validation lives; looks without gain
-DROP = 0.1, 0.1                 # chance that a sense is off in a sample, or was switched off
-NOISE = 0.5                     # on LR states (and features), whose unit is their deviation
+BATCH = 128
+MOST = 2000                     # steps
+CHECK, PATIENCE = 50, 8         # steps between looks at the validation lives; looks without gain
+DROP = 0.05, 0.05               # chance that a sense is off in a sample, or was switched off
+NOISE = 0.15                    # on LR states (and features), whose unit is their deviation
 _RIDGES = 0.03, 0.3, 3.0        # candidates, in units of the samples' number
 _SETTLED = 4096                 # samples of the closed form at most
 _TRUSTS = 0.0, 1.0, 2.0, 4.0, 16.0      # powers of the pairs' precision: mean .. best pair
-_MEAN = 0.04                    # share of the newest weights in their running mean
+_MEAN = 0.02                    # share of the newest weights in their running mean
 
 
 # the layer of a network that begins at zero, and what it reads of a window
@@ -82,7 +82,7 @@ def loss_of(task: Task, predicted: torch.Tensor, index: np.ndarray) -> torch.Ten
 def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: Linear,
           task: Task, moments: Moments, sources, split: tuple[np.ndarray, np.ndarray], seed: int,
           most: int = MOST, masked: Callable[[Window, np.ndarray], Window] | None = None,
-          lr: float = 4e-3) -> Course:
+          lr: float = 2e-3, patience: int = PATIENCE) -> Course:
     """Train until the validation loss stops to fall; the best weights stay.
 
     First the linear path is fitted in closed form (:func:`settle`), then all weights by gradient.
@@ -100,6 +100,7 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: 
         most: steps at most.
         masked: hides what a sample's data do not have (samples by their number).
         lr: learning rate.
+        patience: looks without gain until it ends.
 
     """
     start = time.process_time()
@@ -129,10 +130,10 @@ def train(predict: Callable[[Window], torch.Tensor], module: nn.Module, linear: 
     best = settle(linear, predict, task, draw, rng.permutation(chosen)[:_SETTLED], judge)
     kept = mean = {k: p.detach().clone() for k, p in parameters.items()}
     since, steps, until = 0, 0, time.process_time() - start
-    while steps < most and since < PATIENCE:
+    while steps < most and since < patience:
         for _ in range(CHECK):
             for group in optimizer.param_groups:
-                group['lr'] = lr * min(1.0, (steps + 1) / 25) * 0.5 ** (steps / 200)
+                group['lr'] = lr * min(1.0, (steps + 1) / 50) * 0.5 ** (steps / 500)
             index = rng.choice(chosen, BATCH)
             loss = loss_of(task, predict(draw(index)), index)
             optimizer.zero_grad()
@@ -197,7 +198,7 @@ def predict_all(predict: Callable[[Window], torch.Tensor], task: Task, moments: 
 def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
               split: tuple[np.ndarray, np.ndarray], seed: int,
               only: Callable[[str, np.ndarray], np.ndarray] = lambda source, index: index,
-              most: int = MOST) -> dict[str, Course]:
+              most: int = MOST, patience: int = PATIENCE) -> dict[str, Course]:
     """Train q(m -> target) for every modality m of a task, each alone.
 
     Args:
@@ -208,6 +209,7 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
         seed: of the networks and of the training.
         only: which of the samples to train on have this modality.
         most: steps of each at most.
+        patience: see :func:`train`.
 
     """
     courses = {}
@@ -216,7 +218,7 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
         pair = coupling.add((source,), task.target)
         part = only(source, split[0]), split[1]
         courses[source] = train(pair, pair, (pair.straight, pair.reader.newest), task, moments,
-                                (source,), part, 100 * seed + i, most)
+                                (source,), part, 100 * seed + i, most, patience=patience)
         pair.requires_grad_(False)
         said = predict_all(pair, task, moments, (source,), split[1])
         there = seen(task, moments, split[1], (source,)).available((source,))
@@ -226,7 +228,8 @@ def fit_pairs(coupling: Coupling, task: Task, moments: Moments,
 
 
 def fit_coupled(coupling: Coupling, task: Task, moments: Moments,
-                split: tuple[np.ndarray, np.ndarray], seed: int, most: int = MOST) -> Course:
+                split: tuple[np.ndarray, np.ndarray], seed: int, most: int = MOST,
+                patience: int = PATIENCE) -> Course:
     """Add the coupled network of a task's target over its frozen pairs, and train it.
 
     How much more it trusts the better pairs at the beginning is chosen on the validation lives.
@@ -245,7 +248,7 @@ def fit_coupled(coupling: Coupling, task: Task, moments: Moments,
     spent = time.process_time() - start
     course = train(lambda w: coupling(w, task.target), coupled,
                    (coupled.straight, coupled.reader.newest), task, moments, task.sources,
-                   split, 100 * seed + 50, most)
+                   split, 100 * seed + 50, most, patience=patience)
     coupled.requires_grad_(False)
     return replace(course, seconds=course.seconds + spent, until=course.until + spent)
 
@@ -278,8 +281,9 @@ class LateFusion(nn.Module):
         super().__init__()
         self.readers = nn.ModuleDict({n: Reader({n: w}, width) for n, w in shapes.items()})
         self.straight = Straight(sum(shapes.values()), outputs)
-        joined = 2 * width * len(shapes)
+        joined = 3 * width * len(shapes)
         self.head = nn.Sequential(nn.Linear(joined, 2 * width), nn.GELU(),
+                                  nn.Linear(2 * width, 2 * width), nn.GELU(),
                                   nn.Linear(2 * width, outputs))
 
     def newest(self, window: Window) -> torch.Tensor:

@@ -86,6 +86,39 @@ def one_task(found: list[dict]) -> dict:
         'steps': {k: [f['courses'][k]['steps'] for f in found] for k in found[0]['courses']}}
 
 
+def any_sense(found: dict[str, list[dict]]) -> dict:
+    """Return the task "fill in whichever sense is off": the mean of its tasks' scores.
+
+    A single sense has to fill in all of them; every sense's own task is in :func:`one_task`.
+
+    Args:
+        found: pieces of the tasks ``fill ...``, which share seeds and test lives.
+
+    """
+    def mean(arm):
+        return np.mean([[score(t[:, i:i + 1]) for i in range(t.shape[1])]
+                        for t in (table(p, arm) for p in found.values())], 0)
+
+    def drawn(arm):
+        return np.mean([draws(table(p, arm))[0] for p in found.values()], 0)
+
+    arms = sorted(set.intersection(*(set(p[0]['scores']) for p in found.values())))
+    scores = {arm: mean(arm) for arm in arms}
+    single = max((a for a in arms if a.startswith('one ')), key=lambda a: scores[a].mean())
+
+    def minus(other):
+        return {'difference': round(float((scores['coupled'] - scores[other]).mean()), 4),
+                'interval_95': interval(drawn('coupled') - drawn(other))}
+
+    return {'arms': {arm: {'score': round(float(v.mean()), 4),
+                           'by_seed': [round(float(x), 4) for x in v]}
+                     for arm, v in scores.items()},
+            'best_single': single.removeprefix('one '),
+            'coupled_minus_best_single': minus(single),
+            'coupled_minus_late_fusion': minus('late'),
+            'bands_apart': bool(scores['coupled'].min() > scores[single].max())}
+
+
 def one_imbalanced(found: list[dict]) -> dict:
     """Return what ten lives with one sense for one with all make of a task."""
     seconds = {k: float(np.mean([f['seconds'][k] for f in found])) for k in found[0]['seconds']}
@@ -104,6 +137,7 @@ def summarise(balanced: dict[str, list], imbalanced: dict[str, list]) -> dict:
     """Return all tasks, and the worst of them for each claim."""
     found = {name: one_task(pieces) for name, pieces in balanced.items()}
     uneven = {name: one_imbalanced(pieces) for name, pieces in imbalanced.items()}
+    fills = {name: pieces for name, pieces in balanced.items() if name.startswith('fill ')}
     carried = [m['kept'] for t in found.values() for m in t['one_missing'].values()
                if m['others_carry']]
     return {
@@ -118,7 +152,8 @@ def summarise(balanced: dict[str, list], imbalanced: dict[str, list]) -> dict:
             default=None),
         'imbalanced_time_over_joint': max(
             (t['time_over_joint'] for t in uneven.values()), default=None),
-        'tasks': found, 'imbalanced': uneven}
+        'tasks': found, **({'fill_any_sense': any_sense(fills)} if fills else {}),
+        'imbalanced': uneven}
 
 
 def all_networks(weights: Path) -> Coupling:

@@ -238,3 +238,15 @@ def test_paired_difference_is_known_better_than_each_score():
     assert high == pytest.approx(0.1, abs=1e-3)
     wide = coupling_report.band(coupling_report.table(found, 'a'))['interval_95']
     assert wide[1] - wide[0] > 0.05
+
+
+def test_filling_in_any_sense_is_scored_by_all_of_them():
+    sums = {'coupled': [0.2, 0.4], 'late': [0.5, 0.5], 'one vision': [0.9, 0.2],
+            'one body': [0.2, 1.0]}          # shares of the error, of the first and second task
+    found = {f'fill {i}': [{'scores': {arm: {'full': [[e[i], e[i]], [1.0, 1.0]]}
+                                       for arm, e in sums.items()}}] * 2 for i in range(2)}
+    told = coupling_report.any_sense(found)
+    assert told['best_single'] == 'vision'               # 0.45 on the mean, body 0.4
+    assert told['arms']['coupled'] == {'score': 0.7, 'by_seed': [0.7, 0.7]}
+    assert told['coupled_minus_best_single']['difference'] == pytest.approx(0.25)
+    assert told['bands_apart']
