@@ -141,12 +141,10 @@ def judge(weights: Path, statements: Path, schema):
 
     from dylora_ros.core.reward import Projector, StatementReward, Statements
     from dylora_ros.modalities.text import SentenceEncoder
-    read = Statements.load(statements)
     projector = Projector.of(load_file(str(weights / 'projector.safetensors')), schema.width,
                              len(schema.modalities))
-    encoder = SentenceEncoder()
-    return StatementReward(projector, [encoder.embed(list(g)) for g in read.good],
-                           [encoder.embed(list(b)) for b in read.bad], 0.02)
+    return StatementReward.of(projector, Statements.load(statements), SentenceEncoder().embed,
+                              0.02)
 
 
 def verdicts(rows: np.ndarray) -> dict[int, bytes]:

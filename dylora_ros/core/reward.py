@@ -4,6 +4,7 @@ A small projector maps the composite LR state into the space of the frozen sente
 good and bad statements lie. The statements are a YAML file; its digest seals it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -122,9 +123,9 @@ class Projector(nn.Module):
         said = self.understood(said)
         return F.normalize(said - (said @ self.shared)[:, None] * self.shared, dim=-1)
 
-    def likely(self, state: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Return how likely each of the sentences (p, 384) is true of states, (b, p)."""
-        return torch.sigmoid(self.scale * self(state) @ self.contrast(said).T + self.bias)
+    def likely(self, state: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
+        """Return how likely sentences are true of states, (b, p), by their contrasts."""
+        return torch.sigmoid(self.scale * self(state) @ contrast.T + self.bias)
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """Return unit vectors."""
@@ -148,6 +149,23 @@ class StatementReward(RewardModel):
         self.projector = projector.eval()
         self._good = [torch.from_numpy(g) for g in good]
         self._bad = [torch.from_numpy(b) for b in bad]
+        with torch.inference_mode():      # statements stay what they are: once is enough
+            self._told = [self.projector.contrast(said) for said in (*self._good, *self._bad)]
+
+    @classmethod
+    def of(cls, projector: Projector, statements: Statements,
+           embed: Callable[[list[str]], np.ndarray], curiosity: float) -> 'StatementReward':
+        """Return the reward of a file's statements.
+
+        Args:
+            projector: trained on state-caption pairs.
+            statements: as loaded.
+            embed: sentences -> (p, 384), the frozen sentence model.
+            curiosity: weight of positive surprise.
+
+        """
+        return cls(projector, [embed(list(g)) for g in statements.good],
+                   [embed(list(b)) for b in statements.bad], curiosity)
 
     def to_bytes(self) -> bytes:
         """Return all that the reward is made of, as safetensors."""
@@ -191,5 +209,5 @@ class StatementReward(RewardModel):
         the difference between nearly and really true counts.
         """
         state = torch.from_numpy(state)
-        return torch.stack([self.projector.likely(state, said).amax(1)
-                            for said in (*self._good, *self._bad)], 1).numpy()
+        return torch.stack([self.projector.likely(state, told).amax(1)
+                            for told in self._told], 1).numpy()

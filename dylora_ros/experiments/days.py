@@ -236,12 +236,10 @@ def examine(everybody: list[Days], vision, audio, cycles: int):
 def stated(statements: Path) -> StatementReward:
     """Return the reward of a file of statements, by the shipped projector, without curiosity."""
     from dylora_ros.modalities.text import SentenceEncoder
-    sentences, read = SentenceEncoder(), Statements.load(statements)
     schema = registry.row_schema(2, registry.SHIPPED)
     projector = Projector.of(load_file(str(registry.SHIPPED / 'projector.safetensors')),
                              schema.width, len(schema.modalities))
-    return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
-                           [sentences.embed(list(b)) for b in read.bad], curiosity=0.0)
+    return StatementReward.of(projector, Statements.load(statements), SentenceEncoder().embed, 0.0)
 
 
 def judge(reward: StatementReward, row: np.ndarray, schema) -> float:

@@ -74,11 +74,9 @@ class RewardNode(SealedNode):
                                     'dylora_ros pretrain, or leave weights empty for the '
                                     'shipped one')
         projector = Projector.of(load(self._projector.read_bytes()), width, modalities)
-        sentences = SentenceEncoder()
         self.get_logger().info(f'sealed {self._statements} {read.digest[:12]}')
-        return StatementReward(projector, [sentences.embed(list(g)) for g in read.good],
-                               [sentences.embed(list(b)) for b in read.bad],
-                               self.values['curiosity'])
+        return StatementReward.of(projector, read, SentenceEncoder().embed,
+                                  self.values['curiosity'])
 
     def start(self):
         """Judge every row of this agent's log; watch the files."""

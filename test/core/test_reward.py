@@ -65,8 +65,11 @@ class Identity(nn.Module):
     def forward(self, state):
         return nn.functional.normalize(state[:, :3], dim=-1)
 
-    def likely(self, state, said):
-        return self(state) @ said.T
+    def contrast(self, said):
+        return said
+
+    def likely(self, state, contrast):
+        return self(state) @ contrast.T
 
 
 GOOD, BAD, ASIDE = np.eye(3, dtype=np.float32)
@@ -136,8 +139,9 @@ def test_what_all_sentences_share_does_not_count():
     projector.shared.copy_(torch.eye(4)[0])
     said = torch.eye(4)[1:3]
     state = torch.randn(5, 5)
-    torch.testing.assert_close(projector.likely(state, said + 2 * projector.shared),
-                               projector.likely(state, said))
+    shifted = projector.contrast(said + 2 * projector.shared)
+    torch.testing.assert_close(projector.likely(state, shifted),
+                               projector.likely(state, projector.contrast(said)))
 
 
 def test_closeness_is_a_likelihood():
@@ -167,4 +171,5 @@ def test_a_statement_about_something_else_stays_itself(taught):
 def test_a_projector_is_made_of_its_tensors(taught):
     again = Projector.of(taught.state_dict(), 3, 2)
     state, said = torch.randn(5, 5), torch.eye(4)
-    assert torch.equal(again.likely(state, said), taught.likely(state, said))
+    assert torch.equal(again.likely(state, again.contrast(said)),
+                       taught.likely(state, taught.contrast(said)))
