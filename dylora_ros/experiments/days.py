@@ -54,7 +54,7 @@ MOST_ROWS = 200_000
 Q_EVERY = 4           # nights of the continuous Q for one in which q learns
 SETTLED = 7           # nights in which units still follow the few rows there are
 FIRST = 2             # times the updates in the first night
-NAP = 100             # cycles between two times that the arm without sleep learns
+NAP = 150             # cycles between two times that the arm without sleep learns
 EXAM = 900            # number of the exam among the days: no life has so many
 
 

@@ -22,7 +22,8 @@ from dylora_ros.core.predictor import Predictor, QNetwork
 from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
 from dylora_ros.experiments.life import Feed, Foresight, fresh_agent
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.specs import ORDER
+from dylora_ros.modalities.sounding import write_wave
+from dylora_ros.modalities.specs import EARS, ORDER, RATE
 from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
@@ -171,6 +172,26 @@ def picture(path: Path, shown: list[tuple[str, dict, dict, int]]):
     figure.savefig(path, dpi=110)
 
 
+def listenable(audio, real: dict[int, np.ndarray], dreamt: dict[int, np.ndarray],
+               start: int) -> np.ndarray:
+    """Return what really sounded, half a second of silence, and the dream of it.
+
+    Both come from spectra, so they can be compared; loudness is the same share of both.
+
+    Args:
+        audio: the sense.
+        real: cycle -> spectrum of a life.
+        dreamt: cycles ahead -> spectrum.
+        start: cycle at which the dream began.
+
+    """
+    ahead = sorted(a for a in dreamt if start + a in real)
+    both = [audio.sound(np.stack(part)) for part in (
+        [real[start + a] for a in ahead], [dreamt[a] for a in ahead])]
+    loudest = max(float(np.abs(both[0]).max()), 1e-6)
+    return np.concatenate([both[0], np.zeros((EARS, RATE // 2)), both[1]], 1) * 0.7 / loudest
+
+
 def main(arguments: list[str] | None = None):
     """Run the experiment; see the module."""
     parser = argparse.ArgumentParser(prog='dylora_ros experiment dreams', description=__doc__,
@@ -187,7 +208,7 @@ def main(arguments: list[str] | None = None):
                             registry.row_schema(2, options.weights))
     senses = {n: registry.make(n, weights=options.weights) for n in ORDER}
     dreaming = {n: senses[n] for n in EVERY}
-    errors, shown, foresight = [], [], {}
+    errors, shown, heard, foresight = [], [], [], {}
     wall = used = cycles = rejected = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
@@ -200,6 +221,8 @@ def main(arguments: list[str] | None = None):
                 cycles, rejected = cycles + report.cycles, rejected + report.rejected
                 if n == 0:
                     shown.append((f'seed {seed}', life.inputs['vision'], dreamt['vision'], start))
+                    heard.append(listenable(senses['audio'], life.inputs['audio'],
+                                            dreamt['audio'], start))
             print(f'seed {seed}: {len(life.moments)} dreams, next-input ratios '
                   + ', '.join(f'{k} {v["ratio"]:.2f}' for k, v in life.foresight.items()),
                   flush=True)
@@ -213,6 +236,7 @@ def main(arguments: list[str] | None = None):
     options.output.mkdir(parents=True, exist_ok=True)
     write(options.output / 'dreams.json', result)
     picture(options.output / 'dreams.png', shown[:3])
+    write_wave(options.output / 'dreams.wav', np.concatenate(heard[:3], 1))
     print(json.dumps(result['divergence'], indent=1))
     print(f'dreams at {result["dream_real_time_factor"]:.1f} x real time '
           f'({result["dream_real_time_factor_of_cpu_time"]:.1f} x of its processor time)')

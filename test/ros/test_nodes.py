@@ -250,3 +250,16 @@ def test_the_camera_tells_vision_how_the_head_has_turned(bench):
 
     assert bench.spin_until(shown, 5.0)
     np.testing.assert_array_equal(told[-1], state)
+
+
+@pytest.mark.weights
+def test_the_expected_sound_can_be_listened_to(bench):
+    need('microphone')
+    bench.up(graph.node_class('microphone'))
+    expected, sound = bench.hear('audio/expected'), bench.voice('microphone/audio')
+    for i in range(12):
+        tone = np.sin(2 * np.pi * 400 * np.arange(i * 640, (i + 1) * 640) / 16_000)
+        sound.publish(messages.tensor_msg(np.stack([tone, 0.5 * tone]), i * 40_000_000, 'ears'))
+        bench.spin(0.03)
+    assert bench.spin_until(lambda: expected, 5.0)
+    assert messages.tensor(expected[-1]).shape == (2, 3200)
