@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None):
     options.output.mkdir(parents=True, exist_ok=True)
     write(options.output / 'dreams.json', result)
     picture(options.output / 'dreams.png', shown[:3])
-    write_wave(options.output / 'dreams.wav', np.concatenate(heard[:3], 1))
+    write_wave(options.output / 'dreams.wav', heard[0])
     print(json.dumps(result['divergence'], indent=1))
     print(f'dreams at {result["dream_real_time_factor"]:.1f} x real time '
           f'({result["dream_real_time_factor_of_cpu_time"]:.1f} x of its processor time)')
