@@ -10,7 +10,7 @@ STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased
          'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
          'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
          'sac': ('SAC, same features, reward and childhood', '#d1495b')}
-_SMOOTH = 5           # days in a point
+_SMOOTH = 3           # days in a point
 
 
 def smoothed(series: list[float]) -> np.ndarray:

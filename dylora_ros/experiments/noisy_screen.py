@@ -19,12 +19,12 @@ from dylora_ros.core.judging import news
 from dylora_ros.core.motor import EXPLORATION
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.experiments.babble import PERIOD
+from dylora_ros.experiments.coupling_data import HEAD
 from dylora_ros.experiments.life import Feed, fresh_agent
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.gaze import SCREEN_AT
-from dylora_ros.sim.view import direction_of
 from dylora_ros.sim.worlds import make as make_world
 
 WORLDS = 12_000                  # seeds of the worlds begin here
@@ -33,8 +33,8 @@ HELD = 3000                      # cycles after it: two minutes
 TARGETS = {'screen': SCREEN_AT, 'wall': (SCREEN_AT[0], -SCREEN_AT[1], SCREEN_AT[2]),
            'about': None}
 SPANS = {'first 2 s': (10, 60), '2 to 10 s': (60, 250), '10 to 30 s': (250, 750),
-         '30 s to 2 min': (750, HELD)}       # cycles since; the head has turned after 10
-_GAIN = 1.2
+         '30 s to 2 min': (750, HELD)}       # cycles since; a turn takes up to 3 s
+_GAIN = 2.0                      # of speed, for a radian; pan is to the left, tilt down
 
 
 class Held:
@@ -59,10 +59,10 @@ class Held:
 
     def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about, and no value."""
-        camera = self._world.data.camera(self._world.camera)
-        local = camera.xmat.reshape(3, 3).T @ (np.array(self._at) - camera.xpos)
-        right, up = direction_of(local, self._world.model.camera(self._world.camera).fovy[0])
-        command = np.clip([-_GAIN * right, -_GAIN * up], -1, 1)     # pan is to the left, tilt down
+        # by the joints and not by the view: the shorter way round may be barred by a limit
+        x, y, z = self._at
+        wanted = np.array([np.arctan2(y, x), -np.arctan2(z - HEAD, np.hypot(x, y))])
+        command = np.clip(_GAIN * (wanted - self._world.joints().position), -1, 1)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._part] = np.clip(self._body.reachable(command), -8.0, 8.0).ravel()
         return q, 0.0

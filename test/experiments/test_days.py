@@ -109,7 +109,7 @@ def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):
 
 
 def test_points_of_the_figure_are_means_of_days():
-    assert smoothed([0, 0, 0, 0, 1, 1]).tolist() == pytest.approx([0.2, 0.4])
+    assert smoothed([0, 0, 1, 1]).tolist() == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_a_day_without_success_leaves_json_that_anybody_reads(born):

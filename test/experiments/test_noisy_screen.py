@@ -19,10 +19,14 @@ def world():
 
 
 @pytest.mark.parametrize('target', ['screen', 'wall'])
-def test_the_head_is_turned_to_what_it_is_held_to(world, target):
+@pytest.mark.parametrize('away', [-1.0, 0.0, 1.0])
+def test_the_head_is_turned_to_what_it_is_held_to_from_anywhere(world, target, away):
     body = SimpleNamespace(reachable=lambda command: command)
     held, guard = Held(world, body, slice(0, 2), TARGETS[target], 0), guard_for(world)
-    for _ in range(75):
+    for _ in range(75):          # to a limit of its range, or nowhere
+        world.apply(guard.command(np.array([away, 0.0])))
+        world.step(PERIOD)
+    for _ in range(150):
         assert not held.rests()
         command, _ = held(SimpleNamespace(q=np.zeros(2)), None)
         world.apply(guard.command(command))
