@@ -34,6 +34,7 @@ PARAMETERS = """/**/lifecycle_manager:
     nrem_seconds: {nrem}
 """
 _LOOK = 5.0           # s between two looks
+_COUNTS = 'hits', 'counted', 'cycles', 'rewarded', 'late'
 
 
 def look(observer: Observer) -> dict | None:
@@ -60,9 +61,8 @@ def awakenings(looks: list[dict]) -> list[dict]:
             continue
         if slept != number:
             number = slept
-            out.append({'from_s': before['at'] - looks[0]['at'], 'hits': 0, 'counted': 0,
-                        'cycles': 0, 'rewarded': 0.0, 'late': 0.0})
-        for name in ('hits', 'counted', 'cycles', 'rewarded', 'late'):
+            out.append({'from_s': before['at'] - looks[0]['at'], **dict.fromkeys(_COUNTS, 0)})
+        for name in _COUNTS:
             out[-1][name] += now[name] - before[name]
     return [{'from_s': round(o['from_s'], 1), 'cycles': o['cycles'],
              'success': round(o['hits'] / max(1, o['counted']), 4),

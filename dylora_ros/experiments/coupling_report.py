@@ -29,6 +29,11 @@ def score(sums: np.ndarray) -> float:
     return float(1 - sums[0].sum() / sums[1].sum())
 
 
+def scores_by_seed(sums: np.ndarray) -> list[float]:
+    """Return the score of each seed of sums (2, s, l)."""
+    return [score(sums[:, i]) for i in range(sums.shape[1])]
+
+
 def draws(*tables: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     """Return bootstrapped scores of tables that share seeds and lives, (DRAWS,) each."""
     rng = np.random.default_rng(seed)
@@ -44,9 +49,8 @@ def interval(values: np.ndarray) -> list[float]:
 
 def band(sums: np.ndarray) -> dict:
     """Return the score with its 95 % interval (seeds and lives) and each seed's own score."""
-    by_seed = [score(sums[:, i]) for i in range(sums.shape[1])]
     return {'score': round(score(sums), 4), 'interval_95': interval(draws(sums)[0]),
-            'by_seed': [round(v, 4) for v in by_seed]}
+            'by_seed': [round(v, 4) for v in scores_by_seed(sums)]}
 
 
 def difference(found: list[dict], arm: str, other: str) -> dict:
@@ -98,8 +102,7 @@ def any_sense(found: dict[str, list[dict]]) -> dict:
 
     """
     def mean(arm):
-        return np.mean([[score(t[:, i:i + 1]) for i in range(t.shape[1])]
-                        for t in (table(p, arm) for p in found.values())], 0)
+        return np.mean([scores_by_seed(table(p, arm)) for p in found.values()], 0)
 
     def drawn(arm):
         return np.mean([draws(table(p, arm))[0] for p in found.values()], 0)

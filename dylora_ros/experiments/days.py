@@ -14,6 +14,7 @@ everything; the summary goes to ``--out``.
 """
 
 import argparse
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 import json
 from pathlib import Path
@@ -94,6 +95,12 @@ class Days:
         if life.agent.will is not None:
             life.agent.will.explore = False
         return life
+
+    def examined(self, cycles: int) -> bool:
+        """Whether an exam of so many cycles was taken since the last day."""
+        path = self.folder / 'exam.json'
+        told = json.loads(path.read_text()) if path.exists() else {}
+        return (told.get('after_days'), told.get('cycles')) == (len(self.days), cycles)
 
     def graded(self, life: Life):
         """Write down how the exam went."""
@@ -221,13 +228,22 @@ class Days:
                            self.schema, self._reward)
 
 
-def examine(everybody: list[Days], vision, audio, cycles: int):
-    """Let all lives live through their exam."""
+def begun(beginnings: Iterable[Callable[..., Life]]) -> list[Life]:
+    """Return lives that begin at once, the first one's world the twin of the others."""
     lives: list[Life] = []
-    for d in everybody:
-        lives.append(d.exam(lives[0].world if lives else None))
+    for begin in beginnings:
+        lives.append(begin(lives[0].world if lives else None))
+    return lives
+
+
+def examine(everybody: list[Days], vision, audio, cycles: int):
+    """Let all lives that were not examined since their last day live through their exam."""
+    todo = [d for d in everybody if not d.examined(cycles)]
+    if not todo:
+        return
+    lives = begun(d.exam for d in todo)
     live(lives, vision, audio, cycles)
-    for d, life in zip(everybody, lives, strict=True):
+    for d, life in zip(todo, lives, strict=True):
         d.graded(life)
         say(f'exam of {d.arm} {d.seed}: {(d.folder / "exam.json").read_text()}')
     lives[0].world.close()
@@ -312,9 +328,7 @@ def main(arguments: list[str] | None = None):
     while (day := min(len(d.days) for d in everybody)) < options.days:
         awake = [d for d in everybody if len(d.days) == day]
         start, cpu = time.monotonic(), time.process_time()
-        lives: list[Life] = []
-        for d in awake:
-            lives.append(d.morning(lives[0].world if lives else None))
+        lives = begun(d.morning for d in awake)
 
         def told(done, awake=awake, lives=lives, start=start, cpu=cpu):
             for d, life in zip(awake, lives, strict=True):

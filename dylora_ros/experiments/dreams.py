@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None):
                             registry.row_schema(2, options.weights))
     senses = {n: registry.make(n, weights=options.weights) for n in ORDER}
     dreaming = {n: senses[n] for n in EVERY}
-    errors, shown, heard, foresight = [], [], [], {}
+    errors, shown, heard, foresight = [], [], None, {}
     wall = used = cycles = rejected = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
@@ -221,8 +221,9 @@ def main(arguments: list[str] | None = None):
                 cycles, rejected = cycles + report.cycles, rejected + report.rejected
                 if n == 0:
                     shown.append((f'seed {seed}', life.inputs['vision'], dreamt['vision'], start))
-                    heard.append(listenable(senses['audio'], life.inputs['audio'],
-                                            dreamt['audio'], start))
+                if heard is None:
+                    heard = listenable(senses['audio'], life.inputs['audio'], dreamt['audio'],
+                                       start)
             print(f'seed {seed}: {len(life.moments)} dreams, next-input ratios '
                   + ', '.join(f'{k} {v["ratio"]:.2f}' for k, v in life.foresight.items()),
                   flush=True)
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None):
     options.output.mkdir(parents=True, exist_ok=True)
     write(options.output / 'dreams.json', result)
     picture(options.output / 'dreams.png', shown[:3])
-    write_wave(options.output / 'dreams.wav', heard[0])
+    write_wave(options.output / 'dreams.wav', heard)
     print(json.dumps(result['divergence'], indent=1))
     print(f'dreams at {result["dream_real_time_factor"]:.1f} x real time '
           f'({result["dream_real_time_factor_of_cpu_time"]:.1f} x of its processor time)')

@@ -32,9 +32,10 @@ def sound_of(log_mel: np.ndarray, bank: torch.Tensor, size: int, hop: int) -> np
     power = (power - 1e-7).clamp(min=0.0)              # the floor is silence
     # each frequency gets the mean of the bands that hear it: never negative, as a least-squares
     # inverse can be
-    back = (bank / bank.sum(1, keepdim=True).clamp(min=1e-9)).T
+    total = bank.sum(1, keepdim=True).clamp(min=1e-9)
+    back = (bank / total).T
     spread = back / back.sum(1, keepdim=True).clamp(min=1e-9)
-    magnitude = (spread @ (power / bank.sum(1)[:, None].clamp(min=1e-9))).sqrt()
+    magnitude = (spread @ (power / total)).sqrt()
     window = torch.hann_window(size)
     phase = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * 2 * torch.pi
     spectrum = torch.polar(magnitude, phase)

@@ -42,8 +42,7 @@ class SimulatorNode(AgentNode):
         super().__init__(**kwargs)
         self._paused = False
         self._offered: list = []
-        self._ticks = self._done = self._hits = self._counted = 0
-        self._begin = time.monotonic()
+        self._count_anew()
 
     def setup(self):
         """Load the scene; render once, so that a missing GL shows now."""
@@ -105,12 +104,15 @@ class SimulatorNode(AgentNode):
         """Let time pass."""
         self._per_cycle = max(1, round(1 / self.values['rate'] / TICK))
         self._per_frame = max(1, round(1 / self.values['camera_rate'] / TICK))
-        self._ticks = self._done = self._hits = self._counted = 0
-        self._begin = time.monotonic()
+        self._count_anew()
         self._spoken = self.world.time
         self._last_command = -1e9
         self.listen('commands', self._on_command)
         self.every(TICK, self._tick)
+
+    def _count_anew(self):
+        self._ticks = self._done = self._hits = self._counted = 0
+        self._begin = time.monotonic()
 
     def stop(self):
         """Stand still."""

@@ -136,7 +136,10 @@ def test_an_exam_explores_nothing_and_leaves_no_memory(born, monkeypatch):
     monkeypatch.setattr(days, '_life', life)
     exam = days.exam()
     assert not exam.agent.will.explore
+    assert not days.examined(2)
     days.graded(exam)
+    assert days.examined(2)
+    assert not days.examined(3), 'the twin: an exam of another length'
     assert json.loads((days.folder / 'exam.json').read_text()) == {
         'after_days': 1, 'cycles': 2, 'success': 0.5, 'reward': 0.5}
     assert (days.folder / 'context.gc').read_bytes() == before
