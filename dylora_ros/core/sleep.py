@@ -63,6 +63,12 @@ def evaluate(network: QNetwork, data: Experience, index: np.ndarray,
     return wrong / max(count, 1), same / max(count, 1)
 
 
+def not_trained(network: QNetwork, data: Experience) -> TrainReport:
+    """Return the report of a night in which q did not learn."""
+    loss, same = evaluate(network, data, data.held_out)
+    return TrainReport(len(data.features), 0, loss, loss, same, False)
+
+
 @torch.no_grad()
 def settle(network: QNetwork, data: Experience, rng: np.random.Generator,
            childhood: Experience | None = None):

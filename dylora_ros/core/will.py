@@ -77,8 +77,9 @@ class Will:
 
 @torch.inference_mode()
 def read_all(network: QNetwork, data: Experience, context: bool = True,
-             going: Callable[[], bool] = lambda: True, first: int = 0) -> np.ndarray:
-    """Return what q's heads read at every row (n - first, WIDTH), found as in waking life.
+             going: Callable[[], bool] = lambda: True, first: int = 0,
+             last: int | None = None) -> np.ndarray:
+    """Return what q's heads read at rows (last - first, WIDTH), found as in waking life.
 
     Args:
         network: q.
@@ -86,12 +87,13 @@ def read_all(network: QNetwork, data: Experience, context: bool = True,
         context: False: as an agent without global context reads them.
         going: asked before each part, the newest first; False: the older rows are left out.
         first: rows before this one are left out.
+        last: this one and those after it are left out.
 
     """
     network.eval()
     if context:
         data.refresh(network)
-    index, out = np.arange(first, len(data.features)), []
+    index, out = np.arange(first, len(data.features) if last is None else last), []
     for part in reversed(np.array_split(index, max(1, len(index) // _PART))):
         if out and not going():
             break

@@ -16,18 +16,24 @@ from safetensors import SafetensorError
 
 from dylora_ros.core.dqn import ContinuousQ, LearnReport, Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
+from dylora_ros.core.features import inner_states
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.reading import Reading
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import judged_anew, read_all, state_width, trajectory
+from dylora_ros.core.will import judged_anew, state_width, trajectory
 
 # one row of reward a target, and rows drawn by surprise alone: with three, and drawn also by the
 # critic's error, it learned several times slower (decision 073)
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, entropy=-1.0,
                     dreams=DREAM_SHARE, alpha=0.0)
 UPDATES = 4           # a row of the log and night, at most
+SETTLED = 20_000      # updates in which the units still follow the few rows there are
+# Times the error of before at which a night was in vain. What wills foretell errs by some percent
+# more or less from night to night; a rule without margin threw away every third night of an hour.
+WORSE = 1.1
 _READING = 0.3        # share of the budget for q's reading of the log, at most
 _SAVED = 10.0         # s between two times that a night's work is put on disk
 _SHOWN = 50           # updates between two words on progress
@@ -78,6 +84,8 @@ class Chest:
 
     def __init__(self, folder: Path, schema: RowSchema):
         self.good, self.night = folder / 'will.safetensors', folder / 'will_night.safetensors'
+        self.reading = Reading(folder / 'reading.safetensors')
+        self.childhood = Reading(folder / 'childhood_reading.safetensors')
         self._sizes = state_width(schema), schema.actions
         self._owner = schema.digest().hex()[:16]
 
@@ -125,47 +133,93 @@ class Chest:
         self.night.unlink(missing_ok=True)
 
 
-def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, seconds: float,
-          seed: int = 0, progress: Callable[[float, float], None] = lambda share, left: None,
-          clock: Callable[[], float] = time.monotonic, most: int | None = None,
-          childhood: tuple[np.ndarray, RewardModel] | None = None) -> WillReport | None:
-    """Let the will learn from the log for a budget of seconds.
+@dataclass
+class Budget:
+    """Seconds of a night, and who is told of them.
 
-    A night that was cut short goes on where its last copy on disk stands.
+    Args:
+        seconds: in all.
+        progress: called with (share done, seconds left).
+        clock: seconds; replaced in tests.
+    """
+
+    seconds: float
+    progress: Callable[[float, float], None] = lambda share, left: None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self):
+        self.start = self.clock()
+
+    def within(self, share: float = 1.0, done: float = 0.0) -> bool:
+        """Tell whether less than ``share`` of it is spent; ``done`` is the share of the work."""
+        spent = self.clock() - self.start
+        self.progress(min(max(done, spent / max(self.seconds, 1e-6)), 1.0),
+                      max(0.0, self.seconds - spent))
+        return spent < share * self.seconds
+
+
+def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, budget: Budget,
+          seed: int = 0, most: int | None = None, first: int = 0,
+          judge: RewardModel | None = None,
+          childhood: np.ndarray | None = None) -> WillReport | None:
+    """Let the will learn from the log.
 
     Args:
         chest: its place on disk.
         network: q, as the agent will wake with it.
         data: the rows, as q learns from them.
         rows: (n,) the same rows.
-        seconds: budget, reading and judging included.
+        budget: of time, reading and judging included.
         seed: of the draws.
-        progress: called with (share done, seconds left).
-        clock: seconds; replaced in tests.
         most: end earlier after this many updates (reproducible runs).
-        childhood: rows of an older life and what judges them today; they teach as well (as
-            many of the newest as can be read in time), but judge nothing.
+        first: number in the log of the first row.
+        judge: what rewards dreams and childhood today. Without it neither teaches: nobody
+            awake has judged them, and q's own guess of a dream's reward is no judgement.
+        childhood: rows of an older life; they teach as well (as many of the newest as can be
+            read in time), but judge nothing.
 
     Returns:
         What it did; None when all rewards are the same, so that nothing is worth wishing.
 
     """
-    start = saved = clock()
-
-    def reading(share: float = _READING) -> bool:
-        spent = clock() - start
-        progress(min(spent / max(seconds, 1e-6), 1.0), max(0.0, seconds - spent))
-        return spent < share * seconds
-
-    read = read_all(network, data, going=reading)
-    first = len(rows) - len(read)
-    past = trajectory(rows[first:], read, data.schema)
-    count = len(past)
-    if not np.ptp(past.rewards[:count]):
+    read = chest.reading.read(network, data, first, going=lambda: budget.within(_READING))
+    begin = len(rows) - len(read)
+    past = trajectory(rows[begin:], read, data.schema)
+    dreamt = past.dream[:len(past)]
+    if judge is None:
+        past.follows[:len(past)] &= ~dreamt
+    elif dreamt.any():
+        past.rewards[np.flatnonzero(dreamt)] = judge.rewards(
+            inner_states(rows[begin:][dreamt], data.schema))
+    if not np.ptp(past.rewards[:len(past)]):
         return None
-    older = [] if childhood is None else [
-        _judged(*childhood, network, data.schema, lambda: reading(2 * _READING))]
-    everything = Trajectory.joined([past, *older])
+    older = None
+    if judge is not None and childhood is not None:
+        older = _judged(chest, childhood, judge, network, data.schema,
+                        lambda: budget.within(2 * _READING))
+    held = data.held_out[data.held_out >= begin] - begin
+    return practise(chest, past, older, held[past.follows[held]], budget, seed, most)
+
+
+def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.ndarray,
+             budget: Budget, seed: int = 0, most: int | None = None) -> WillReport:
+    """Let the will learn from what was read; see :func:`learn`.
+
+    A night that was cut short goes on where its last copy on disk stands.
+
+    Args:
+        chest: its place on disk.
+        past: the own life.
+        older: the childhood.
+        held: (k,) rows of the own life that judge and do not teach; without any, what was
+            learned is kept unseen.
+        budget: of time.
+        seed: of the draws.
+        most: end earlier after this many updates.
+
+    """
+    count, saved = len(past), budget.clock()
+    everything = Trajectory.joined([past] if older is None else [past, older])
     good, will, newborn = chest.evening()
     if newborn:
         for dqn in (good, will):
@@ -173,44 +227,43 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, s
                 dqn.normalise(everything.states, everything.rewards)
                 dqn.expect(float(past.rewards[:count].mean()))
     s = will.settings
-    held = data.held_out[data.held_out >= first] - first
-    held = held[past.follows[held]]
     judged = held[:: max(1, len(held) // _JUDGED)]
     really = past.returns(s.discount)[judged]
     everything.follows[held] = False                 # what judges does not teach
     before, value_before = _judge(good, past, judged, really)
-    will.normalise(everything.states, everything.rewards)
+    if int(will.updates) < SETTLED:
+        will.normalise(everything.states, everything.rewards)
     left = UPDATES * len(everything) - (int(will.updates) - int(good.updates))
     left = max(0, left if most is None else min(left, most))
 
     def going(done: int) -> bool:
         nonlocal saved
-        now = clock()
+        now = budget.clock()
         if now - saved > _SAVED:
             saved = now
             chest.save_night(will)
         if done % _SHOWN == 0:
-            progress(max(done / max(left, 1), min((now - start) / max(seconds, 1e-6), 1.0)),
-                     max(0.0, seconds - (now - start)))
-        return now - start < seconds
+            return budget.within(done=done / max(left, 1))
+        return now - budget.start < budget.seconds
 
-    share = min(s.dreams, float(past.dream[:count].mean()))
+    share = min(s.dreams, float((past.dream & past.follows)[:count].mean()))
     sampler = Sampler(everything, s.batch, share, s.alpha, seed)
     learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
         else LearnReport()
     after, value = _judge(will, past, judged, really)
     # what nobody taught is no will, however little it errs; NaN is not better
-    kept = int(will.updates) > int(good.updates) and after <= before
+    kept = int(will.updates) > int(good.updates) and \
+        (not len(judged) or after <= WORSE * before)
     chest.morning(will if kept else None)
-    progress(1.0, 0.0)
+    budget.progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,
                       float(will.log_temperature.detach().exp()), learned.dreams, kept)
 
 
-def _judged(rows: np.ndarray, reward: RewardModel, network: QNetwork, schema: RowSchema,
-            going: Callable[[], bool]) -> Trajectory:
+def _judged(chest: Chest, rows: np.ndarray, reward: RewardModel, network: QNetwork,
+            schema: RowSchema, going: Callable[[], bool]) -> Trajectory:
     """Return the newest of an older life's rows that can be read in time, judged as of today."""
-    read = read_all(network, Experience(rows, schema), going=going)
+    read = chest.childhood.read(network, Experience(rows, schema), going=going)
     return judged_anew(rows[len(rows) - len(read):], read, schema, reward)
 
 

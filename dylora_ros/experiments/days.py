@@ -15,8 +15,9 @@ everything; the summary goes to ``--out``.
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 import json
+import math
 from pathlib import Path
 import shutil
 import time
@@ -25,18 +26,17 @@ import numpy as np
 from safetensors.torch import load_file
 import torch
 
-from dylora_ros.core import rehearsal, will_training
+from dylora_ros.core import rehearsal
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
-from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
-from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import judged_anew, read_all, state_width, trajectory, Will
+from dylora_ros.core.trajectory import Trajectory
+from dylora_ros.core.will import judged_anew, trajectory, Will
+from dylora_ros.core.will_training import Budget, Chest, practise, SETTINGS
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.lives import Life, live, Shared
@@ -50,10 +50,8 @@ from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_childhood',
         'unbiased')
-SETTINGS = replace(will_training.SETTINGS, dreams=0.0)
 MOST_ROWS = 200_000
 Q_EVERY = 4           # nights of the continuous Q for one in which q learns
-SETTLED = 7           # nights in which units still follow the few rows there are
 FIRST = 2             # times the updates in the first night
 NAP = 150             # cycles between two times that the arm without sleep learns
 EXAM = 900            # number of the exam among the days: no life has so many
@@ -75,6 +73,7 @@ class Days:
         self.folder = work / f'{arm}-{seed}'
         self.folder.mkdir(parents=True, exist_ok=True)
         self.schema = registry.row_schema(2, registry.SHIPPED)
+        self.chest = Chest(self.folder, self.schema)
         self._reward = reward
         # success itself cannot be told of a life that is over
         self._childhood = None if arm in ('no_childhood', 'true_reward') else \
@@ -123,8 +122,7 @@ class Days:
         biased = self.arm != 'unbiased'
         senses = {**{n: Shared(*shapes[n], biased) for n in ('vision', 'audio', 'text')},
                   'body': body}
-        dqn = self._dqn()
-        will = None if dqn is None else self._will(dqn, body, day)
+        will = self._will(body, day)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
@@ -135,8 +133,10 @@ class Days:
         judge = self._true if self.arm == 'true_reward' else self._stated
         return Life(world, agent, judge, self.arm == 'deaf', born=born)
 
-    def _will(self, dqn: ContinuousQ, body, number: int) -> Will:
-        return Will(dqn, self.schema, body.reachable, 1000 * self.seed + number)
+    def _will(self, body, number: int) -> Will | None:
+        dqn = self.chest.load()
+        return None if dqn is None else \
+            Will(dqn, self.schema, body.reachable, 1000 * self.seed + number)
 
     def _network(self) -> QNetwork:
         path = self.folder / 'q.safetensors'
@@ -170,62 +170,40 @@ class Days:
         day = len(self.days)
         if self.arm != 'no_sleep' or done % NAP or not 0 < done < self.options.day:
             return
-        _, dqn = self._learn(life.agent.log, 1000 * day + done, day == 0, False)
-        life.agent.will = self._will(dqn, life.agent.senses['body'], 1000 * day + done)
+        self._learn(life.agent.log, 1000 * day + done, NAP / self.options.day, False)
+        life.agent.will = self._will(life.agent.senses['body'], 1000 * day + done)
 
     def _sleep(self, log: GlobalContext, day: int) -> dict:
-        told, _ = self._learn(log, day, day == 0, day % Q_EVERY == Q_EVERY - 1)
-        return told
+        share = NAP / self.options.day if self.arm == 'no_sleep' else 1
+        return self._learn(log, day, share, day % Q_EVERY == Q_EVERY - 1)
 
-    def _learn(self, log: GlobalContext, number: int, first: bool,
-               q_too: bool) -> tuple[dict, ContinuousQ]:
-        """Learn from the log; return what is to be told of it, and the continuous Q."""
+    def _learn(self, log: GlobalContext, number: int, share: float, q_too: bool) -> dict:
+        """Learn from the log, a share of a night's steps; return what is to be told of it."""
         told: dict = {}
         rows = log.rows(log.first, log.committed)
         data, network = Experience(rows, self.schema), self._network()
-        seed = 1000 * self.seed + number
+        seed, context = 1000 * self.seed + number, self.arm != 'no_gc'
         torch.manual_seed(seed)
-        kept = self.folder / 'read.npy'
-        known = np.load(kept) if kept.exists() else np.empty((0, WIDTH), np.float32)
         if q_too:
             # a number of steps, not of seconds: what is learned does not depend on the machine
             report = train(network, data, 1.0, seed, clock=lambda: 0.0,
                            most_steps=self.options.q_steps)
             network.save(self.folder / 'q.safetensors')
             told['q'] = report.as_dict()
-            known, self._relived = known[:0], None            # another q reads otherwise
-        read = np.concatenate([known, read_all(network, data, self.arm != 'no_gc',
-                                               first=len(known))])
-        np.save(kept, read)
+            self._relived = None                              # another q reads otherwise
+        read = self.chest.reading.read(network, data, log.first, context)
         past = trajectory(rows, read, self.schema)
-        if self._childhood is not None:
-            self._relived = self._relived or self._judged_childhood(network)
-            past = Trajectory.joined([self._relived, past])
-        dqn = self._dqn() or self._newborn(past)
-        if int(dqn.updates) < SETTLED * self.options.updates:
-            dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
-        sampler = Sampler(past, SETTINGS.batch, alpha=SETTINGS.alpha, seed=seed)
-        share = NAP / self.options.day if self.arm == 'no_sleep' else 1
-        learned = dqn.learn(past, sampler,
-                            round(self.options.updates * share * (FIRST if first else 1)))
-        dqn.save(self.folder / 'dqn.safetensors')
-        return {**told, 'dqn': learned.as_dict()}, dqn
-
-    def _dqn(self) -> ContinuousQ | None:
-        path = self.folder / 'dqn.safetensors'
-        sizes = state_width(self.schema), self.schema.actions
-        return ContinuousQ.load(path, sizes) if path.exists() else None
-
-    def _newborn(self, past: Trajectory) -> ContinuousQ:
-        dqn = ContinuousQ(state_width(self.schema), self.schema.actions, SETTINGS)
-        dqn.normalise(past.states[:len(past)], past.rewards[:len(past)])
-        dqn.expect(float(past.rewards[:len(past)].mean()))
-        return dqn
-
-    def _judged_childhood(self, network: QNetwork) -> Trajectory:
-        data = Experience(self._childhood, self.schema)
-        return judged_anew(self._childhood, read_all(network, data, self.arm != 'no_gc'),
-                           self.schema, self._reward)
+        if self._childhood is not None and self._relived is None:
+            childhood = Experience(self._childhood, self.schema)
+            self._relived = judged_anew(
+                self._childhood, self.chest.childhood.read(network, childhood, 0, context),
+                self.schema, self._reward)
+        first = FIRST if not self.days else 1
+        # nothing is held out: what a life has learned is judged by how it goes on
+        report = practise(self.chest, past, self._relived, np.arange(0), Budget(math.inf), seed,
+                          round(self.options.updates * share * first))
+        return {**told, 'will': {k: _finite(v) if isinstance(v, float) else v
+                                 for k, v in report.as_dict().items()}}
 
 
 def begun(beginnings: Iterable[Callable[..., Life]]) -> list[Life]:
@@ -291,7 +269,7 @@ def summary(work: Path, options) -> dict:
             'reward_by_day': [d['reward'] for d in days],
             'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
             'auc_of_reward_by_day': [_finite(d['auc_of_reward']) for d in days],
-            'last_night': {k: days[-1][k] for k in ('q', 'dqn') if k in days[-1]}}
+            'last_night': {k: days[-1][k] for k in ('q', 'will') if k in days[-1]}}
         exam = path.with_name('exam.json')
         if exam.exists():
             entry['seeds'][seed]['exam'] = json.loads(exam.read_text())

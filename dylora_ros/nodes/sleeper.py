@@ -8,6 +8,10 @@ import signal
 
 _SPAWN = multiprocessing.get_context('spawn')
 _Q_SHARE = 0.6         # of the budget of NREM, at most; the will has the rest
+# Rows after which q learns again. When it changes, the will has to find its way in what it reads
+# anew: with a q that learned in each of nine short nights, the will forgot more than it learned.
+_Q_ROWS = 6000
+_LEARNED = 'q_learned.json'
 
 
 class Sleeper:
@@ -94,52 +98,76 @@ def _open(options: dict):
 
 
 def _train(options: dict, pipe) -> dict:
-    """Train q, then the will on what q reads, within one budget."""
+    """Train q if there is enough new to learn, then the will on what q reads, in one budget."""
     import time
 
     from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
-    from dylora_ros.core.sleep import PASSES, RATE, train
-    from dylora_ros.core.will_training import Chest, learn
-    start, budget, folder = time.monotonic(), options['NREM'], Path(options['memory'])
+    from dylora_ros.core.sleep import not_trained, PASSES, RATE, train
+    from dylora_ros.core.will_training import Budget, Chest, learn
+    start, seconds, folder = time.monotonic(), options['NREM'], Path(options['memory'])
     log, network = _open(options)
     rows, forged = _genuine(log, options)
     data = Experience(rows, log.schema)
-    report = train(network, data, _Q_SHARE * budget,
-                   seed=options['seed'] + log.committed, lr=RATE, passes=PASSES,
-                   childhood=rehearsal.experience(Path(options['weights']), log.schema),
-                   progress=lambda share, left: pipe.send(
-                       ('progress', (_Q_SHARE * min(share, 1.0),
-                                     left + (1 - _Q_SHARE) * budget))))
-    if report.kept:
-        network.save(folder / 'q.safetensors')
+    seed = options['seed'] + log.committed
+    share = _Q_SHARE if _due(folder, log.committed) else 0.0
+    if share:
+        report = train(network, data, share * seconds, seed=seed, lr=RATE, passes=PASSES,
+                       childhood=rehearsal.experience(Path(options['weights']), log.schema),
+                       progress=lambda done, left: pipe.send(
+                           ('progress', (share * min(done, 1.0), left + (1 - share) * seconds))))
+        if report.kept:
+            network.save(folder / 'q.safetensors')
+        _learned(folder, log.committed)
+    else:
+        report = not_trained(network, data)
     will = learn(Chest(folder, log.schema), network, data, rows,
-                 budget - (time.monotonic() - start), seed=options['seed'] + log.committed,
-                 childhood=_childhood(options, log.schema),
-                 progress=lambda share, left: pipe.send(
-                     ('progress', (_Q_SHARE + (1 - _Q_SHARE) * share, left))))
+                 Budget(seconds - (time.monotonic() - start),
+                        lambda done, left: pipe.send(
+                            ('progress', (share + (1 - share) * done, left)))),
+                 seed, first=log.committed - len(rows), judge=_sealed(options, log.schema),
+                 childhood=_childhood(options, log.schema))
     told = {'forged_rows': forged, **report.as_dict()}
     told['will'] = {'left_out': 'every row has the same reward'} if will is None \
         else _plain(will.as_dict())
     return _plain(told)
 
 
-def _childhood(options: dict, schema) -> tuple | None:
-    """Return the rows that ship with the weights and the sealed reward, which judges them.
+def _due(folder: Path, committed: int) -> bool:
+    """Whether enough was lived (or dreamt) since q learned for it to learn again."""
+    import json
+    try:
+        learned = int(json.loads((folder / _LEARNED).read_text())['row'])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return True
+    return not learned <= committed < learned + _Q_ROWS
 
-    None where the weights came without such rows, or where nobody sealed a reward in this life.
-    """
+
+def _learned(folder: Path, committed: int):
+    from dylora_ros.provenance import write
+    write(folder / _LEARNED, {'row': committed})
+
+
+def _childhood(options: dict, schema):
+    """Return the rows that ship with the weights; None where they came without."""
     from dylora_ros.core import rehearsal
     from dylora_ros.core.lowrank import SchemaError
+    try:
+        return rehearsal.load(Path(options['weights']) / rehearsal.FILE, schema)
+    except (FileNotFoundError, SchemaError):
+        return None
+
+
+def _sealed(options: dict, schema):
+    """Return the reward that was sealed in this life; None where nobody did."""
     from dylora_ros.core.reward import StatementReward
     from dylora_ros.core.seal import read_bundle, SealError, Secret
     try:
-        rows = rehearsal.load(Path(options['weights']) / rehearsal.FILE, schema)
-        sealed = read_bundle(Path(options['memory']) / 'seal' / 'reward.seal',
-                             Secret(bytes.fromhex(options['secret'])))
-    except (FileNotFoundError, SchemaError, SealError):
+        content = read_bundle(Path(options['memory']) / 'seal' / 'reward.seal',
+                              Secret(bytes.fromhex(options['secret'])))
+    except (FileNotFoundError, SealError):
         return None
-    return rows, StatementReward.sealed(sealed, schema.width, len(schema.modalities))
+    return StatementReward.sealed(content, schema.width, len(schema.modalities))
 
 
 def _plain(values: dict) -> dict:

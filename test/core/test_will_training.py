@@ -1,5 +1,6 @@
 """NREM: what the will learns, what of it is kept, what is left of a night cut short."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +12,13 @@ from dylora_ros.core.context import FLAG_DREAM, RowSchema
 from dylora_ros.core.dqn import Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.lowrank import SchemaError
-from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.trajectory import Sampler
-from dylora_ros.core.will_training import Chest, learn
+from dylora_ros.core.will import trajectory
+from dylora_ros.core.will_training import Budget, Chest, learn, practise
 
 ROWS = 600
+ALIKE = SimpleNamespace(rewards=lambda state: 0.3 + 0.1 * state[:, 0])    # as life() is judged
 
 
 def life(schema, reward=True):
@@ -48,9 +51,11 @@ def night(chest, small_schema):
     torch.manual_seed(0)
     network = QNetwork(small_schema)
 
-    def run(rows, most=200, clock=lambda: 0.0, **options):
+    def run(rows, most=200, clock=lambda: 0.0, progress=lambda share, left: None,
+            judge=ALIKE, **options):
         data = Experience(rows, small_schema)
-        return learn(chest, network, data, rows, 100.0, clock=clock, most=most, **options)
+        return learn(chest, network, data, rows, Budget(100.0, progress, clock), most=most,
+                     judge=judge, **options)
     return run
 
 
@@ -194,8 +199,7 @@ def test_a_childhood_teaches_too_and_judges_nothing(night, small_schema, monkeyp
                         or Sampler(data, *args))
     older = life(small_schema)[:400]
     older['reward'] = 0.0                                # nobody judged it then
-    reward = SimpleNamespace(rewards=lambda state: 0.3 + 0.1 * state[:, 0])
-    report = night(life(small_schema), childhood=(older, reward))
+    report = night(life(small_schema), childhood=older)
     assert report.rows == ROWS
     assert len(seen[0]) == ROWS + 400
     assert np.allclose(seen[0].rewards[ROWS:], 0.3 + 0.1 * older['x'][:, 0], atol=1e-3)
@@ -211,6 +215,48 @@ def test_of_a_childhood_the_newest_is_read_in_time(night, small_schema, monkeypa
     older = np.concatenate([life(small_schema)] * 2)
     older['stamp'] = (np.arange(len(older)) + 1) * 40_000_000
     hours = iter(np.arange(0, 1e6, 20.0))
-    night(life(small_schema), clock=lambda: next(hours),
-          childhood=(older, SimpleNamespace(rewards=lambda state: state[:, 0])))
+    night(life(small_schema), clock=lambda: next(hours), childhood=older)
     assert 0 < len(seen[0]) < ROWS + len(older)
+
+
+def test_a_dream_is_worth_what_the_sealed_reward_says_not_what_q_guessed(
+        night, small_schema, monkeypatch):
+    seen = []
+    monkeypatch.setattr(will_training, 'Sampler', lambda data, *args: seen.append(data)
+                        or Sampler(data, *args))
+    rows = life(small_schema)
+    rows['flags'][300:500] = FLAG_DREAM
+    rows['reward'][300:500] = 5.0                        # q's guess
+    night(rows, most=5)
+    assert np.allclose(seen[0].rewards[:ROWS], 0.3 + 0.1 * rows['x'][:, 0], atol=1e-3)
+
+
+def test_dreams_that_nobody_judges_do_not_teach(night, small_schema, monkeypatch):
+    seen = []
+    monkeypatch.setattr(will_training, 'Sampler', lambda data, *args: seen.append(data)
+                        or Sampler(data, *args))
+    rows = life(small_schema)
+    rows['flags'][300:500] = FLAG_DREAM
+    assert night(rows, most=5, judge=None).dreams == 0.0
+    assert not seen[0].follows[300:500].any()
+    assert seen[0].follows[:200].any(), 'the twin: waking rows do'
+
+
+def test_a_night_is_not_in_vain_for_errors_as_large_as_before(night, chest, small_schema,
+                                                              monkeypatch):
+    night(life(small_schema))
+    monkeypatch.setattr(will_training, '_judge', lambda dqn, *_: (
+        0.100 if int(dqn.updates) == 200 else 0.109, 0.0))
+    assert night(life(small_schema), most=5).kept
+    monkeypatch.setattr(will_training, '_judge', lambda dqn, *_: (
+        0.100 if int(dqn.updates) == 205 else 0.111, 0.0))
+    assert not night(life(small_schema), most=5).kept
+
+
+def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):
+    rows = life(small_schema)
+    past = trajectory(rows, np.zeros((ROWS, WIDTH), np.float32), small_schema)
+    report = practise(chest, past, None, np.arange(0), Budget(math.inf), most=5)
+    assert report.kept
+    assert math.isnan(report.after)
+    assert int(chest.load().updates) == 5

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.dqn import ContinuousQ
-from dylora_ros.core.will import state_width
 from dylora_ros.experiments import days as module
 from dylora_ros.experiments.days import Days, FIRST
 from dylora_ros.experiments.days_figure import draw, smoothed
@@ -47,17 +46,16 @@ def test_a_night_teaches_q_and_the_continuous_q(born):
     assert told['success'] == 0.1
     assert told['auc_of_reward'] == 1.0
     assert told['cycle_cpu_ms'] == 11.0
-    assert told['dqn']['updates'] == 3 * FIRST
-    dqn = ContinuousQ.load(days.folder / 'dqn.safetensors', (state_width(days.schema), 2))
-    assert int(dqn.updates) == 3 * FIRST
+    assert told['will']['updates'] == 3 * FIRST
+    assert int(days.chest.load().updates) == 3 * FIRST
 
 
 def test_q_learns_every_few_nights_and_only_then_are_old_rows_read_anew(born, monkeypatch):
     monkeypatch.setattr(module, 'Q_EVERY', 2)
     days, read = born(), []
-    real = module.read_all
-    monkeypatch.setattr(module, 'read_all', lambda *args, first, **kwargs: read.append(first)
-                        or real(*args, first=first, **kwargs))
+    real = reading.read_all
+    monkeypatch.setattr(reading, 'read_all', lambda network, data, context, going, first:
+                        read.append(first) or real(network, data, context, going, first))
     for _ in range(3):
         days.night(a_day(days), 11.0)
     assert read == [0, 0, 600]
@@ -77,8 +75,8 @@ def test_the_childhood_teaches_what_its_rewards_are_today(born, monkeypatch):
                         or real(parts))
     days = born('full')
     days.night(a_day(days), 11.0)
-    assert [len(part) for part in seen] == [200, 300]
-    assert np.allclose(seen[0].rewards, rows['x'][:, 0])
+    assert [len(part) for part in seen] == [300, 200]
+    assert np.allclose(seen[1].rewards, rows['x'][:, 0])
 
 
 def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
@@ -87,16 +85,15 @@ def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
     again = born()
     assert again.days == days.days
     again.night(a_day(again), 11.0)
-    dqn = ContinuousQ.load(again.folder / 'dqn.safetensors', (state_width(again.schema), 2))
-    assert int(dqn.updates) == 3 * FIRST + 3
+    assert int(again.chest.load().updates) == 3 * FIRST + 3
     assert [d['day'] for d in born().days] == [0, 1]
 
 
 def test_the_untrained_learn_nothing(born):
     days = born('untrained')
     days.night(a_day(days), 11.0)
-    assert 'dqn' not in days.days[0]
-    assert not (days.folder / 'dqn.safetensors').exists()
+    assert 'will' not in days.days[0]
+    assert days.chest.load() is None
 
 
 def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):

@@ -15,7 +15,7 @@ from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
 from dylora_ros.core.seal import RowTags, Secret, write_bundle
 from dylora_ros.core.will_training import Chest
 from dylora_ros.modalities import registry
-from dylora_ros.nodes.sleeper import _childhood, Sleeper
+from dylora_ros.nodes.sleeper import _childhood, _due, _learned, _sealed, Sleeper
 
 ROWS = 300
 SECRET = bytes(range(32))
@@ -109,7 +109,7 @@ def sealed(options, tmp_path):
 
 def test_the_sealed_reward_judges_the_childhood(options, sealed):
     schema, reward = sealed
-    rows, judge = _childhood(options, schema)
+    rows, judge = _childhood(options, schema), _sealed(options, schema)
     state = np.random.default_rng(0).normal(
         size=(5, schema.width + len(schema.modalities))).astype(np.float32)
     assert len(rows) == ROWS
@@ -117,8 +117,30 @@ def test_the_sealed_reward_judges_the_childhood(options, sealed):
 
 
 def test_what_another_hand_has_sealed_judges_nothing(options, sealed):
-    assert _childhood({**options, 'secret': bytes(32).hex()}, sealed[0]) is None
+    assert _sealed({**options, 'secret': bytes(32).hex()}, sealed[0]) is None
 
 
 def test_without_a_childhood_the_night_is_of_this_life_alone(options):
     assert _childhood(options, registry.row_schema(2, registry.SHIPPED)) is None
+
+
+def test_q_learns_again_when_enough_was_lived(tmp_path):
+    assert _due(tmp_path, 100), 'it never did'
+    _learned(tmp_path, 1000)
+    assert not _due(tmp_path, 6999)
+    assert _due(tmp_path, 7000)
+    assert _due(tmp_path, 999), 'another log, begun anew'
+    (tmp_path / 'q_learned.json').write_text('rubbish')
+    assert _due(tmp_path, 1001)
+
+
+def test_in_a_night_between_q_stays_and_the_will_learns(options, tmp_path):
+    _learned(tmp_path, ROWS)
+    sleeper = Sleeper(options)
+    report = night(sleeper, over)[-1][1]
+    sleeper.stop()
+    assert report['steps'] == 0
+    assert report['before'] == report['after']
+    assert not report['kept']
+    assert not (tmp_path / 'q.safetensors').exists()
+    assert report['will']['updates'] > 0
