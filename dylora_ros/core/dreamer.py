@@ -12,6 +12,7 @@ from dylora_ros.core.cycle import Composer
 from dylora_ros.core.features import lived
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import Predictor
+from dylora_ros.core.will import Will
 
 _SANE = 20.0           # an LR state of this size is sane whatever was lived through
 _JUDGED = 2000         # newest rows that tell how large the states of waking life get
@@ -41,12 +42,13 @@ class Dreamer:
         every: modality -> cycles between its inputs.
         remember: puts the senses into a remembered moment and returns their LR states there
             (sites, rank) by name; called before each episode.
+        will: what acts in dreams; None: q's own prediction.
     """
 
     def __init__(self, senses: dict, log: GlobalContext, predictor: Predictor,
                  emit: Callable[[np.ndarray], None], period: float, every: dict[str, int],
-                 remember: Callable[[], dict[str, np.ndarray]]):
-        self.remember = remember
+                 remember: Callable[[], dict[str, np.ndarray]], will: Will | None = None):
+        self.remember, self.will = remember, will
         self.senses, self.log, self.predictor = senses, log, predictor
         self.emit, self.period, self.every = emit, period, every
 
@@ -98,6 +100,8 @@ class Dreamer:
         row = composer.compose(stamp)
         prediction = self.predictor.observe(row)
         q = np.clip(prediction.q, -8, 8).astype(np.float32)
+        if self.will is not None and not self.will.rests():
+            q, prediction.value = self.will(prediction, row)
         bias_all(self.senses, q, row, schema)
         command = self.senses['body'].act(split(q, schema, 'body'))
         self.senses['body'].acted(command)

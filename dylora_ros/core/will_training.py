@@ -23,7 +23,7 @@ from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.reading import Reading
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import judged_anew, state_width, trajectory
+from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 
 # one row of reward a target, and rows drawn by surprise alone: with three, and drawn also by the
 # critic's error, it learned several times slower (decision 073)
@@ -88,6 +88,7 @@ class Chest:
         self.childhood = Reading(folder / 'childhood_reading.safetensors')
         self._sizes = state_width(schema), schema.actions
         self._owner = schema.digest().hex()[:16]
+        self._schema = schema
 
     def load(self, path: Path | None = None, learning: bool = False) -> ContinuousQ | None:
         """Return the good will (or that in ``path``), to act or to go on ``learning``, or None.
@@ -103,6 +104,16 @@ class Chest:
             return None
         except SafetensorError as error:
             raise SchemaError(f'{path} is damaged ({error}); delete it') from error
+
+    def will(self, reachable: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Will | None:
+        """Return what acts by the good one (see :class:`Will`); None where there is none.
+
+        Raises:
+            SchemaError: what is there is not this agent's, or damaged.
+
+        """
+        dqn = self.load()
+        return None if dqn is None else Will(dqn, self._schema, reachable, seed)
 
     def _own(self, path: Path) -> ContinuousQ | None:
         try:
@@ -185,12 +196,7 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, b
     read = chest.reading.read(network, data, first, going=lambda: budget.within(_READING))
     begin = len(rows) - len(read)
     past = trajectory(rows[begin:], read, data.schema)
-    dreamt = past.dream[:len(past)]
-    if judge is None:
-        past.follows[:len(past)] &= ~dreamt
-    elif dreamt.any():
-        past.rewards[np.flatnonzero(dreamt)] = judge.rewards(
-            inner_states(rows[begin:][dreamt], data.schema))
+    judge_dreams(past, rows[begin:], data.schema, judge)
     if not np.ptp(past.rewards[:len(past)]):
         return None
     older = None
@@ -199,6 +205,19 @@ def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, b
                         lambda: budget.within(2 * _READING))
     held = data.held_out[data.held_out >= begin] - begin
     return practise(chest, past, older, held[past.follows[held]], budget, seed, most)
+
+
+def judge_dreams(past: Trajectory, rows: np.ndarray, schema: RowSchema,
+                 judge: RewardModel | None):
+    """Give dreams the rewards of their states; without a judge they are not learned from.
+
+    In a dream the row holds q's own guess, which says hardly anything (decision 076).
+    """
+    dreamt = past.dream[:len(past)]
+    if judge is None:
+        past.follows[:len(past)] &= ~dreamt
+    elif dreamt.any():
+        past.rewards[np.flatnonzero(dreamt)] = judge.rewards(inner_states(rows[dreamt], schema))
 
 
 def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.ndarray,

@@ -1,13 +1,15 @@
 """Days of a life in ``gaze``: awake, then asleep, and whether the named toy is looked at more.
 
 Arms: ``full``; ``untrained`` (never sleeps, babbles); ``no_sleep`` (the same gradient steps, taken
-awake); ``deaf``; ``no_gc`` (q sees the present row alone); ``true_reward`` (the world's success
-instead of the statements); ``no_childhood`` (all it learns from is its own life); ``unbiased``
-(q's predictions do not bias sight and hearing). Every day begins at a new moment of the world, the
-same in all arms of a seed. After the last day comes an exam: one long unbroken stretch in a new
-world, without exploration, which leaves no memory. Sleep is NREM: the continuous Q learns from
+awake); ``no_rem`` (never dreams); ``deaf``; ``no_gc`` (q sees the present row alone);
+``true_reward`` (the world's success instead of the statements); ``no_childhood`` (all it learns
+from is its own life); ``unbiased`` (q's predictions do not bias sight and hearing). Every day
+begins at a new moment of the world, the same in all arms of a seed. After the last day comes an
+exam: one long unbroken stretch in a new world, without exploration, which leaves no memory.
+
+Sleep is REM, in which the will acts in dreams of the day, and NREM: the continuous Q learns from
 the log, and from the childhood that ships, judged by the same statements; every few nights q
-learns first and all rows are read anew. REM is not part of these lives yet.
+learns first and all rows are read anew. A newborn sleeps before its first day.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``.
@@ -29,31 +31,36 @@ import torch
 from dylora_ros.core import rehearsal
 from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.dreamer import Dreamer
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
 from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
-from dylora_ros.core.will import judged_anew, trajectory, Will
-from dylora_ros.core.will_training import Budget, Chest, practise, SETTINGS
-from dylora_ros.experiments.babble import guard_for, PERIOD
+from dylora_ros.core.will import judged_anew, trajectory
+from dylora_ros.core.will_training import Budget, Chest, judge_dreams, practise, SETTINGS
+from dylora_ros.experiments.babble import AUDIO_EVERY, guard_for, PERIOD, VISION_EVERY
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
+from dylora_ros.experiments.searching import Search
 from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
+from dylora_ros.modalities.keyframes import recall
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
 
-ARMS = ('full', 'untrained', 'no_sleep', 'deaf', 'no_gc', 'true_reward', 'no_childhood',
-        'unbiased')
+ARMS = ('full', 'untrained', 'no_sleep', 'no_rem', 'deaf', 'no_gc', 'true_reward',
+        'no_childhood', 'unbiased')
 MOST_ROWS = 200_000
 Q_EVERY = 4           # nights of the continuous Q for one in which q learns
-FIRST = 2             # times the updates in the first night
+FIRST = 2             # times the updates in the first night, where the newborn did not sleep
 NAP = 150             # cycles between two times that the arm without sleep learns
+SLEEPLESS = 'untrained', 'no_sleep'
+RATES = {'vision': VISION_EVERY, 'audio': AUDIO_EVERY, 'body': 1}
 EXAM = 900            # number of the exam among the days: no life has so many
 
 
@@ -79,8 +86,20 @@ class Days:
         self._childhood = None if arm in ('no_childhood', 'true_reward') else \
             rehearsal.load(registry.SHIPPED / rehearsal.FILE, self.schema)
         self._relived: Trajectory | None = None       # childhood as today's q reads it
+        self._newborn_sleeps = self._childhood is not None and arm not in SLEEPLESS
         self.told = self.folder / 'days.json'
         self.days: list[dict] = json.loads(self.told.read_text()) if self.told.exists() else []
+
+    def birth(self):
+        """Let the newborn sleep before its first day.
+
+        What it inherits, its childhood, can be learned from before anything is lived. The arm
+        that never sleeps takes these steps in its first day.
+        """
+        if self._newborn_sleeps and not self.days and self.chest.load() is None:
+            self._relive(self._network())
+            practise(self.chest, self._relived, None, np.arange(0), Budget(math.inf),
+                     1000 * self.seed, self.options.updates)
 
     def morning(self, twin=None) -> Life:
         """Return the life of the next day."""
@@ -101,14 +120,14 @@ class Days:
         told = json.loads(path.read_text()) if path.exists() else {}
         return (told.get('after_days'), told.get('cycles')) == (len(self.days), cycles)
 
-    def graded(self, life: Life):
-        """Write down how the exam went."""
+    def graded(self, life: Life, search: dict):
+        """Write down how the exam went, and how the toy was found again (``Search``)."""
         life.agent.log.close()
         (self.folder / 'exam.gc').unlink()
         write(self.folder / 'exam.json', {
             'after_days': len(self.days), 'cycles': len(life.success),
             'success': round(float(np.mean(life.success)), 4),
-            'reward': round(float(np.mean(life.rewards)), 4)})
+            'reward': round(float(np.mean(life.rewards)), 4), 'search': search})
 
     def _life(self, day: int, path: Path, twin) -> Life:
         world = make_world('gaze', 100_000 + 1000 * self.seed + day, toy=self.options.toy,
@@ -122,7 +141,7 @@ class Days:
         biased = self.arm != 'unbiased'
         senses = {**{n: Shared(*shapes[n], biased) for n in ('vision', 'audio', 'text')},
                   'body': body}
-        will = self._will(body, day)
+        will = self.chest.will(body.reachable, 1000 * self.seed + day)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
@@ -132,11 +151,6 @@ class Days:
             if log.committed else 0
         judge = self._true if self.arm == 'true_reward' else self._stated
         return Life(world, agent, judge, self.arm == 'deaf', born=born)
-
-    def _will(self, body, number: int) -> Will | None:
-        dqn = self.chest.load()
-        return None if dqn is None else \
-            Will(dqn, self.schema, body.reachable, 1000 * self.seed + number)
 
     def _network(self) -> QNetwork:
         path = self.folder / 'q.safetensors'
@@ -150,14 +164,24 @@ class Days:
     def _true(row, world) -> float:
         return float(world.success())
 
-    def night(self, life: Life, cost: float):
-        """Sleep, and write the day down; ``cost`` is processor milliseconds a waking cycle."""
+    def night(self, life: Life, cost: float, vision=None, audio=None):
+        """Sleep, and write the day down.
+
+        Args:
+            life: the day that is over.
+            cost: processor milliseconds a waking cycle.
+            vision: sight, to dream with.
+            audio: hearing, likewise.
+
+        """
         start, cpu = time.monotonic(), time.process_time()
         log, day = life.agent.log, len(self.days)
         told = {'day': day, 'cycles': len(life.success), 'cycle_cpu_ms': cost,
                 'success': float(np.mean(life.success)), 'reward': float(np.mean(life.rewards))}
         truth = np.array(life.success, float)
         told['auc_of_reward'] = auc(np.array(life.rewards), truth)
+        if self.arm not in (*SLEEPLESS, 'no_rem') and self.options.rem:
+            told['rem'] = self._dream(life, day, {'vision': vision, 'audio': audio})
         if self.arm != 'untrained':
             told |= self._sleep(log, day)
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
@@ -171,18 +195,40 @@ class Days:
         if self.arm != 'no_sleep' or done % NAP or not 0 < done < self.options.day:
             return
         self._learn(life.agent.log, 1000 * day + done, NAP / self.options.day, False)
-        life.agent.will = self._will(life.agent.senses['body'], 1000 * day + done)
+        life.agent.will = self.chest.will(life.agent.senses['body'].reachable,
+                                          1000 * (1000 * self.seed + day) + done)
+
+    def _dream(self, life: Life, day: int, senses: dict) -> dict:
+        """REM: dream of the day's moments; the rows go to the log, as in the graph."""
+        if self.arm == 'deaf':
+            del senses['audio']
+        senses['body'] = registry.make('body', 2)
+        moments = {n: life.moments[n].kept() for n in senses}
+        rng = np.random.default_rng((self.seed, day))
+        torch.manual_seed(1000 * self.seed + day)
+        dreamer = Dreamer(senses, life.agent.log, life.agent.predictor,
+                          life.agent.log.append_row, PERIOD, RATES,
+                          lambda: recall(senses, moments, rng),
+                          self.chest.will(senses['body'].reachable, 1000 * self.seed + day))
+        return vars(dreamer.run(math.inf, most=self.options.rem))
 
     def _sleep(self, log: GlobalContext, day: int) -> dict:
         share = NAP / self.options.day if self.arm == 'no_sleep' else 1
         return self._learn(log, day, share, day % Q_EVERY == Q_EVERY - 1)
+
+    def _relive(self, network: QNetwork):
+        """Read and judge the childhood, if there is one, as of today."""
+        if self._childhood is not None and self._relived is None:
+            read = self.chest.childhood.read(network, Experience(self._childhood, self.schema),
+                                             context=self.arm != 'no_gc')
+            self._relived = judged_anew(self._childhood, read, self.schema, self._reward)
 
     def _learn(self, log: GlobalContext, number: int, share: float, q_too: bool) -> dict:
         """Learn from the log, a share of a night's steps; return what is to be told of it."""
         told: dict = {}
         rows = log.rows(log.first, log.committed)
         data, network = Experience(rows, self.schema), self._network()
-        seed, context = 1000 * self.seed + number, self.arm != 'no_gc'
+        seed = 1000 * self.seed + number
         torch.manual_seed(seed)
         if q_too:
             # a number of steps, not of seconds: what is learned does not depend on the machine
@@ -191,14 +237,13 @@ class Days:
             network.save(self.folder / 'q.safetensors')
             told['q'] = report.as_dict()
             self._relived = None                              # another q reads otherwise
-        read = self.chest.reading.read(network, data, log.first, context)
+        read = self.chest.reading.read(network, data, log.first, self.arm != 'no_gc')
         past = trajectory(rows, read, self.schema)
-        if self._childhood is not None and self._relived is None:
-            childhood = Experience(self._childhood, self.schema)
-            self._relived = judged_anew(
-                self._childhood, self.chest.childhood.read(network, childhood, 0, context),
-                self.schema, self._reward)
-        first = FIRST if not self.days else 1
+        judge_dreams(past, rows, self.schema,
+                     None if self.arm == 'true_reward' else self._reward)
+        self._relive(network)
+        # what the others learn before their first day, or from the log alone
+        first = FIRST if not self.days and not self._newborn_sleeps else 1
         # nothing is held out: what a life has learned is judged by how it goes on
         report = practise(self.chest, past, self._relived, np.arange(0), Budget(math.inf), seed,
                           round(self.options.updates * share * first))
@@ -220,9 +265,15 @@ def examine(everybody: list[Days], vision, audio, cycles: int):
     if not todo:
         return
     lives = begun(d.exam for d in todo)
-    live(lives, vision, audio, cycles)
-    for d, life in zip(todo, lives, strict=True):
-        d.graded(life)
+    searches = [Search() for _ in lives]
+
+    def look(done: int):
+        for search, life in zip(searches, lives, strict=True):
+            search.look(life.world)
+
+    live(lives, vision, audio, cycles, look)
+    for d, life, search in zip(todo, lives, searches, strict=True):
+        d.graded(life, search.summary())
         say(f'exam of {d.arm} {d.seed}: {(d.folder / "exam.json").read_text()}')
     lives[0].world.close()
 
@@ -295,6 +346,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
     parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
+    parser.add_argument('--rem', type=int, default=150, help='dreamt cycles a night')
     parser.add_argument('--statements', type=Path)
     parser.add_argument('--toy', default='red_ball', choices=TOYS, help='whose place is success')
     options = parser.parse_args(arguments)
@@ -303,6 +355,8 @@ def main(arguments: list[str] | None = None):
     reward = stated(options.statements or share_file('config/statements.yaml'))
     everybody = [Days(arm, seed, options.work, reward, options)
                  for seed in options.seeds for arm in options.arms]
+    for newborn in everybody:
+        newborn.birth()
     while (day := min(len(d.days) for d in everybody)) < options.days:
         awake = [d for d in everybody if len(d.days) == day]
         start, cpu = time.monotonic(), time.process_time()
@@ -319,7 +373,7 @@ def main(arguments: list[str] | None = None):
         live(lives, vision, audio, options.day, told)
         cost = 1e3 * (time.process_time() - cpu) / (options.day * len(lives))
         for d, life in zip(awake, lives, strict=True):
-            d.night(life, cost)
+            d.night(life, cost, vision, audio)
             say(f'day {day} of {d.arm} {d.seed}: {json.dumps(d.days[-1])}')
         lives[0].world.close()
         left = (time.monotonic() - start) * (options.days - day - 1)

@@ -8,6 +8,7 @@ import numpy as np
 STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
          'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
          'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
+         'no_rem': ('no dreams', '#3a86a8'),
          'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
          'sac': ('SAC, same features, reward and childhood', '#d1495b')}
 _SMOOTH = 3           # days in a point

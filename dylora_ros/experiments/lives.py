@@ -14,10 +14,12 @@ from dylora_ros.core.agent import Agent
 from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
 from dylora_ros.modalities.audio import encode_mel
 from dylora_ros.modalities.base import Percept
+from dylora_ros.modalities.keyframes import Keyframes
 from dylora_ros.modalities.specs import body_signal, EARS, RATE
 from dylora_ros.modalities.vision import pixels
 
 SIZE = 64             # of the frames
+MOMENTS = 60          # cycles between two moments that dreams can start from
 
 
 class Shared:
@@ -31,9 +33,11 @@ class Shared:
 
     def __init__(self, sites: int, rank: int, biased: bool = True):
         self.q, self._biased = np.zeros((sites, rank), np.float32), biased
+        self.body: np.ndarray | None = None
 
     def bias(self, q: np.ndarray, body: np.ndarray | None = None):
-        """Keep the bias for the next batch."""
+        """Keep the bias for the next batch, and the body's LR state."""
+        self.body = self.body if body is None else np.array(body, np.float32).ravel()
         if self._biased:
             self.q = np.array(q, np.float32)
 
@@ -56,6 +60,8 @@ class Life:
         born: ns, stamp of the world's beginning.
         judged: the newest reward, and the stamp of the state that it judges.
         sound: the last moments, what hearing needs.
+        moments: what dreams start from, by sense.
+        seen: the last two frames, and the body's LR states at them.
     """
 
     world: object
@@ -67,12 +73,27 @@ class Life:
     born: int = 0
     judged: tuple[float, int | None] = (0.0, None)
     sound: np.ndarray = field(default_factory=lambda: np.zeros((EARS, 0), np.float32))
+    moments: dict[str, Keyframes] = field(
+        default_factory=lambda: {n: Keyframes() for n in ('vision', 'audio', 'body')})
+    seen: list[tuple[np.ndarray, np.ndarray | None]] = field(default_factory=list)
 
     def begin(self, audio):
         """Start the world anew; nothing was heard yet."""
         self.world.reset()
         self.sound = np.zeros((EARS, audio.samples), np.float32)
         self.judged = 0.0, None
+        self.seen = []
+
+    def remember(self, vision, signal: np.ndarray):
+        """Keep the present moment, so that a dream can start from it (see ``local_context``)."""
+        if len(self.seen) < 2 or self.seen[0][1] is None:
+            return
+        stamp = self.born + round(self.world.time * 1e9)
+        (before, then), (frame, now) = self.seen
+        self.moments['vision'].put(stamp, {'signal': frame, 'before': vision.target(before),
+                                           'bodies': np.stack([then, now])})
+        self.moments['audio'].put(stamp, {'signal': self.sound})
+        self.moments['body'].put(stamp, {'signal': signal.astype(np.float32)})
 
 
 def live(lives: list[Life], vision, audio, cycles: int,
@@ -92,6 +113,8 @@ def live(lives: list[Life], vision, audio, cycles: int,
     for i in range(cycles):
         for life, signals in zip(lives, perceive(lives, vision, audio, i), strict=True):
             _cycle(life, signals)
+            if i % MOMENTS == MOMENTS - 16:          # a cycle of both sight and hearing
+                life.remember(vision, signals['body'])
         say(i + 1)
 
 
@@ -118,7 +141,10 @@ def see(vision, lives: list[Life]) -> np.ndarray:
     Matrix products are in bfloat16: a frame of a batch then costs half of one alone, and x
     differs by 0.005 (it has unit variance).
     """
-    frames = torch.cat([pixels(life.world.render(SIZE, SIZE)) for life in lives])
+    images = [life.world.render(SIZE, SIZE) for life in lives]
+    frames = torch.cat([pixels(image) for image in images])
+    for life, image in zip(lives, images, strict=True):
+        life.seen = [*life.seen[-1:], (image, life.agent.senses['vision'].body)]
     q = torch.from_numpy(np.stack([life.agent.senses['vision'].q for life in lives]))
     vision.adapter.set_state(q, gamma=0.0)
     with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):

@@ -31,6 +31,10 @@ class Keyframes:
             while len(self._kept) > KEEP:
                 self._kept.popitem(last=False)
 
+    def kept(self) -> dict[int, dict[str, np.ndarray]]:
+        """Return the moments, as :func:`load` does."""
+        return dict(self._kept)
+
     def save(self, path: Path):
         """Write all moments; whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,3 +53,26 @@ def load(path: Path) -> dict[int, dict[str, np.ndarray]]:
             moment, name = key.split('.', 1)
             out.setdefault(int(moment), {})[name] = array
     return out
+
+
+def recall(senses: dict, moments: dict[str, dict[int, dict[str, np.ndarray]]],
+           rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Put senses into one remembered moment; return their LR states there (sites, rank).
+
+    A sense that did not keep the moment takes its newest; one that kept none says nothing.
+
+    Args:
+        senses: by name.
+        moments: of each, see :func:`load`.
+        rng: picks the moment.
+
+    """
+    common = sorted(set.intersection(*(set(moments[n]) for n in senses)))
+    pick = common[rng.integers(len(common))] if common else None
+    states = {}
+    for name, sense in senses.items():
+        sense.forget_expectation()
+        if moments[name]:
+            moment = max(moments[name]) if pick is None else pick
+            states[name] = sense.resume(moments[name][moment]).x
+    return states

@@ -97,18 +97,16 @@ class PredictorNode(AgentNode):
     def _load_will(self):
         """Return what earlier sleeps learned to wish for; None: q alone acts, with noise."""
         from dylora_ros.core.lowrank import SchemaError
-        from dylora_ros.core.will import Will
         from dylora_ros.core.will_training import Chest
         chest = Chest(self.folder, self.log.schema)
         try:
-            dqn = chest.load()
+            will = chest.will(self.body.reachable, self.values['seed'])
         except SchemaError as error:
             self.get_logger().warning(f'no will: {error}')
             return None
-        if dqn is None:
+        if will is None:
             return None
         self.get_logger().info(f'will from {chest.good}')
-        will = Will(dqn, self.log.schema, self.body.reachable, self.values['seed'])
         will.explore = self.values['exploration'] > 0
         return will
 

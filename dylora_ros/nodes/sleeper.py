@@ -197,7 +197,9 @@ def _dream(options: dict, pipe) -> dict:
     import numpy as np
 
     from dylora_ros.core.dreamer import Dreamer
+    from dylora_ros.core.lowrank import SchemaError
     from dylora_ros.core.predictor import Predictor
+    from dylora_ros.core.will_training import Chest
     from dylora_ros.modalities import keyframes, registry
     log, network = _open(options)
     period = options['period']
@@ -218,19 +220,13 @@ def _dream(options: dict, pipe) -> dict:
             frame = senses['vision'].expected.transpose(1, 2, 0)
             pipe.send(('image', (frame * 255).astype(np.uint8)))
 
-    def remember():
-        """Put every sense into one remembered moment; return its LR states."""
-        common = sorted(set.intersection(*(set(m) for m in moments.values())))
-        pick = common[rng.integers(len(common))] if common else None
-        states = {}
-        for name, sense in senses.items():
-            sense.forget_expectation()
-            if moments[name]:
-                moment = max(moments[name]) if pick is None else pick
-                states[name] = sense.resume(moments[name][moment]).x
-        return states
-
-    dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every, remember)
+    try:
+        will = Chest(Path(options['memory']), log.schema).will(
+            senses['body'].reachable, options['seed'] + log.committed)
+    except SchemaError:                  # another body's, or damaged: q acts, as it does awake
+        will = None
+    dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every,
+                      lambda: keyframes.recall(senses, moments, rng), will)
     report = dreamer.run(options['REM'], progress=lambda share, left: pipe.send(
         ('progress', (share, left))))
     return vars(report)

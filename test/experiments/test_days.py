@@ -12,7 +12,7 @@ from dylora_ros.experiments import days as module
 from dylora_ros.experiments.days import Days, FIRST
 from dylora_ros.experiments.days_figure import draw, smoothed
 
-OPTIONS = SimpleNamespace(q_steps=1, updates=3)
+OPTIONS = SimpleNamespace(q_steps=1, updates=3, rem=0)
 
 
 def a_day(days: Days, cycles: int = 300):
@@ -79,6 +79,24 @@ def test_the_childhood_teaches_what_its_rewards_are_today(born, monkeypatch):
     assert np.allclose(seen[1].rewards, rows['x'][:, 0])
 
 
+@pytest.mark.parametrize(('arm', 'taught'), [('full', True), ('no_childhood', False),
+                                             ('no_sleep', False), ('untrained', False)])
+def test_a_newborn_that_sleeps_learns_from_its_childhood_before_it_lives(
+        born, monkeypatch, arm, taught):
+    rows = np.zeros(200, born().schema.dtype)
+    rows['stamp'] = (np.arange(200) + 1) * 40_000_000
+    rows['x'] = np.random.default_rng(0).standard_normal(rows['x'].shape)
+    monkeypatch.setattr(module.rehearsal, 'load', lambda path, schema: rows)
+    days = born(arm)
+    days.birth()
+    assert (days.chest.load() is not None) == taught
+    days.birth()                                                  # it is born once
+    if taught:
+        assert int(days.chest.load().updates) == 3
+        days.night(a_day(days), 11.0)
+        assert int(days.chest.load().updates) == 6
+
+
 def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
     days = born()
     days.night(a_day(days), 11.0)
@@ -134,10 +152,10 @@ def test_an_exam_explores_nothing_and_leaves_no_memory(born, monkeypatch):
     exam = days.exam()
     assert not exam.agent.will.explore
     assert not days.examined(2)
-    days.graded(exam)
+    days.graded(exam, {'times': 0})
     assert days.examined(2)
     assert not days.examined(3), 'the twin: an exam of another length'
     assert json.loads((days.folder / 'exam.json').read_text()) == {
-        'after_days': 1, 'cycles': 2, 'success': 0.5, 'reward': 0.5}
+        'after_days': 1, 'cycles': 2, 'success': 0.5, 'reward': 0.5, 'search': {'times': 0}}
     assert (days.folder / 'context.gc').read_bytes() == before
     assert not (days.folder / 'exam.gc').exists()
