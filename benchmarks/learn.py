@@ -26,8 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from dylora_ros.core import rehearsal  # noqa: E402
 from dylora_ros.core.will import judged_anew  # noqa: E402
+from dylora_ros.core.will_training import SETTINGS  # noqa: E402
 from dylora_ros.experiments import days  # noqa: E402
 from dylora_ros.experiments.agent_view import AgentEnv  # noqa: E402
+from dylora_ros.experiments.days_report import last_quarter  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
 from dylora_ros.provenance import provenance, write  # noqa: E402
 
@@ -88,7 +90,7 @@ def learn(seed: int, reward, options) -> tuple[list[dict], float]:
         model.load_replay_buffer(folder / 'buffer.pkl')
     else:
         childhood = rehearsal.load(registry.SHIPPED / rehearsal.FILE, schema)
-        model = SAC('MlpPolicy', env, seed=seed, gamma=days.SETTINGS.discount,
+        model = SAC('MlpPolicy', env, seed=seed, gamma=SETTINGS.discount,
                     buffer_size=len(childhood) + options.days * options.day, learning_starts=0)
         remember(model.replay_buffer, childhood, schema, reward)
     diary = Diary(folder, told, options)
@@ -128,7 +130,7 @@ def main():
         told, exam = learn(seed, reward, options)
         result['sac'][seed] = {
             'awake_cycles': options.day * len(told),
-            'success': days.last_quarter(told), 'exam': exam,
+            'success': last_quarter(told), 'exam': exam,
             'success_by_day': [d['success'] for d in told],
             'cpu_s': round(sum(d['cpu_s'] for d in told), 1)}
         write(RESULT, result)

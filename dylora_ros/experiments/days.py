@@ -17,7 +17,6 @@ everything; the summary goes to ``--out``.
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 import json
 import math
 from pathlib import Path
@@ -39,9 +38,10 @@ from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
 from dylora_ros.core.will import judged_anew, trajectory
-from dylora_ros.core.will_training import Budget, Chest, judge_dreams, practise, SETTINGS
+from dylora_ros.core.will_training import Budget, Chest, judge_dreams, practise
 from dylora_ros.experiments.babble import AUDIO_EVERY, guard_for, PERIOD, VISION_EVERY
 from dylora_ros.experiments.days_figure import draw
+from dylora_ros.experiments.days_report import plain, summary
 from dylora_ros.experiments.lives import Life, live, Shared
 from dylora_ros.experiments.pretrain_fit import say
 from dylora_ros.experiments.searching import Search
@@ -49,7 +49,7 @@ from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.keyframes import recall
 from dylora_ros.paths import share_file
-from dylora_ros.provenance import provenance, write
+from dylora_ros.provenance import write
 from dylora_ros.sim.gaze import TOYS
 from dylora_ros.sim.worlds import make as make_world
 
@@ -186,7 +186,7 @@ class Days:
             told |= self._sleep(log, day)
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
         log.close()
-        self.days.append({k: _finite(v) if isinstance(v, float) else v for k, v in told.items()})
+        self.days.append(plain(told))
         write(self.told, self.days)
 
     def awake(self, life: Life, done: int):
@@ -247,8 +247,7 @@ class Days:
         # nothing is held out: what a life has learned is judged by how it goes on
         report = practise(self.chest, past, self._relived, np.arange(0), Budget(math.inf), seed,
                           round(self.options.updates * share * first))
-        return {**told, 'will': {k: _finite(v) if isinstance(v, float) else v
-                                 for k, v in report.as_dict().items()}}
+        return {**told, 'will': plain(report.as_dict())}
 
 
 def begun(beginnings: Iterable[Callable[..., Life]]) -> list[Life]:
@@ -291,46 +290,6 @@ def judge(reward: StatementReward, row: np.ndarray, schema) -> float:
     """Return the reward of a row's state."""
     mask = (int(row['mask']) >> np.arange(len(schema.modalities))) & 1
     return reward(row['x'].astype(np.float32), mask, row['surprise'].astype(np.float32))
-
-
-def _finite(value: float | None) -> float | None:
-    """Return a number for JSON, which knows no NaN."""
-    return None if value is None or not np.isfinite(value) else round(value, 4)
-
-
-def last_quarter(days: list[dict]) -> float:
-    """Return the mean success of the last quarter of days."""
-    return round(float(np.mean([d['success'] for d in days[-max(1, len(days) // 4):]])), 4)
-
-
-def summary(work: Path, options) -> dict:
-    """Return the result: every life's days, success by arm over the last quarter of its days."""
-    result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
-                        settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
-                        updates=options.updates, seeds=options.seeds, toy=options.toy)
-    gaze: dict[str, dict] = {}
-    for path in sorted(work.glob('*/days.json')):
-        arm, seed = path.parent.name.rsplit('-', 1)
-        days = json.loads(path.read_text())
-        entry = gaze.setdefault(arm, {'seeds': {}})
-        entry['seeds'][seed] = {
-            'awake_cycles': sum(d['cycles'] for d in days),
-            'success': last_quarter(days),
-            'success_by_day': [d['success'] for d in days],
-            'reward_by_day': [d['reward'] for d in days],
-            'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
-            'auc_of_reward_by_day': [_finite(d['auc_of_reward']) for d in days],
-            'last_night': {k: days[-1][k] for k in ('q', 'will') if k in days[-1]}}
-        exam = path.with_name('exam.json')
-        if exam.exists():
-            entry['seeds'][seed]['exam'] = json.loads(exam.read_text())
-    for entry in gaze.values():
-        entry['success'] = round(float(np.mean([s['success'] for s in entry['seeds'].values()])),
-                                 4)
-        exams = [s['exam']['success'] for s in entry['seeds'].values() if 'exam' in s]
-        if exams:
-            entry['exam'] = round(float(np.mean(exams)), 4)
-    return {**result, 'gaze': gaze}
 
 
 def main(arguments: list[str] | None = None):
