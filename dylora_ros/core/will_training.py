@@ -21,7 +21,7 @@ from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.reading import Reading
-from dylora_ros.core.rows import RowSchema
+from dylora_ros.core.rows import FLAG_BOOT, RowSchema
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 
@@ -35,6 +35,7 @@ SETTLED = 20_000      # updates in which the units still follow the few rows the
 # older wills, of which a better one foretells too much, the more the better it is. Without it
 # every third night of an hour was thrown away (decision 076).
 WORSE = 1.5
+BELIEVED = 8          # cycles of a dream that are learned from
 _READING = 0.3        # share of the budget for q's reading of the log, at most
 _SAVED = 10.0         # s between two times that a night's work is put on disk
 _SHOWN = 50           # updates between two words on progress
@@ -212,9 +213,13 @@ def judge_dreams(past: Trajectory, rows: np.ndarray, schema: RowSchema,
                  judge: RewardModel | None):
     """Give dreams the rewards of their states; without a judge they are not learned from.
 
-    In a dream the row holds q's own guess, which says hardly anything (decision 076).
+    In a dream the row holds q's own guess, which says hardly anything; and what happens after
+    ``BELIEVED`` cycles of it says no more (decision 076).
     """
     dreamt = past.dream[:len(past)]
+    begun = np.maximum.accumulate(np.where((rows['flags'] & FLAG_BOOT) != 0,
+                                           np.arange(len(rows)), 0))
+    past.follows[:len(past)] &= ~dreamt | (np.arange(len(rows)) - begun < BELIEVED)
     if judge is None:
         past.follows[:len(past)] &= ~dreamt
     elif dreamt.any():

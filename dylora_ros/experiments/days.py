@@ -38,7 +38,7 @@ from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
 from dylora_ros.core.will import judged_anew, trajectory
-from dylora_ros.core.will_training import Budget, Chest, judge_dreams, practise
+from dylora_ros.core.will_training import BELIEVED, Budget, Chest, judge_dreams, practise
 from dylora_ros.experiments.babble import AUDIO_EVERY, guard_for, PERIOD, VISION_EVERY
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.days_report import plain, summary
@@ -210,7 +210,7 @@ class Days:
                           life.agent.log.append_row, PERIOD, RATES,
                           lambda: recall(senses, moments, rng),
                           self.chest.will(senses['body'].reachable, 1000 * self.seed + day))
-        return vars(dreamer.run(math.inf, most=self.options.rem))
+        return vars(dreamer.run(math.inf, BELIEVED, most=self.options.rem))
 
     def _sleep(self, log: GlobalContext, day: int) -> dict:
         share = NAP / self.options.day if self.arm == 'no_sleep' else 1

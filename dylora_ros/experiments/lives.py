@@ -19,7 +19,8 @@ from dylora_ros.modalities.specs import body_signal, EARS, RATE
 from dylora_ros.modalities.vision import pixels
 
 SIZE = 64             # of the frames
-MOMENTS = 60          # cycles between two moments that dreams can start from
+MOMENTS = 20          # cycles between two moments that dreams can start from
+REMEMBERED = 75       # of them: a minute
 
 
 class Shared:
@@ -74,7 +75,8 @@ class Life:
     judged: tuple[float, int | None] = (0.0, None)
     sound: np.ndarray = field(default_factory=lambda: np.zeros((EARS, 0), np.float32))
     moments: dict[str, Keyframes] = field(
-        default_factory=lambda: {n: Keyframes() for n in ('vision', 'audio', 'body')})
+        default_factory=lambda: {n: Keyframes(MOMENTS * PERIOD, REMEMBERED)
+                                 for n in ('vision', 'audio', 'body')})
     seen: list[tuple[np.ndarray, np.ndarray | None]] = field(default_factory=list)
 
     def begin(self, audio):

@@ -15,20 +15,26 @@ KEEP = 32
 
 
 class Keyframes:
-    """Moments of one sense."""
+    """Moments of one sense.
 
-    def __init__(self):
+    Args:
+        spacing: s between two of them.
+        keep: how many of the newest are kept.
+    """
+
+    def __init__(self, spacing: float = SPACING, keep: int = KEEP):
+        self._spacing, self._keep = spacing, keep
         self._kept: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
 
     def due(self, stamp: int) -> bool:
         """Whether the moment of this stamp (ns) is still missing."""
-        return int(stamp * 1e-9 / SPACING) not in self._kept
+        return int(stamp * 1e-9 / self._spacing) not in self._kept
 
     def put(self, stamp: int, context: dict[str, np.ndarray]):
         """Keep a local context."""
         if context:
-            self._kept[int(stamp * 1e-9 / SPACING)] = context
-            while len(self._kept) > KEEP:
+            self._kept[int(stamp * 1e-9 / self._spacing)] = context
+            while len(self._kept) > self._keep:
                 self._kept.popitem(last=False)
 
     def kept(self) -> dict[int, dict[str, np.ndarray]]:

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from dylora_ros.core import will_training
-from dylora_ros.core.context import FLAG_DREAM, RowSchema
+from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, RowSchema
 from dylora_ros.core.dqn import Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.trajectory import Sampler
 from dylora_ros.core.will import trajectory
-from dylora_ros.core.will_training import Budget, Chest, learn, practise
+from dylora_ros.core.will_training import BELIEVED, Budget, Chest, learn, practise
 
 ROWS = 600
 ALIKE = SimpleNamespace(rewards=lambda state: 0.3 + 0.1 * state[:, 0])    # as life() is judged
@@ -164,13 +164,15 @@ def test_a_night_ends_with_its_seconds_and_tells_what_is_left(night, small_schem
 def test_the_share_of_dreams_is_measured_and_no_more_than_wanted(night, small_schema):
     rows = life(small_schema)
     rows['flags'][300:500] = FLAG_DREAM
+    rows['flags'][300:500:5] |= FLAG_BOOT
     assert night(rows, most=20).dreams == pytest.approx(DREAM_SHARE, abs=0.02)
 
 
 def test_few_dreams_are_not_dreamt_over_and_over(night, small_schema):
-    """The negative twin: 12 of 600 rows are 2 per cent, in the log as in what is drawn."""
+    """The negative twin: 12 of 600 rows with a next one, in the log as in what is drawn."""
     rows = life(small_schema)
-    rows['flags'][300:312] = FLAG_DREAM
+    rows['flags'][300:315] = FLAG_DREAM
+    rows['flags'][300:315:5] |= FLAG_BOOT
     assert night(rows, most=20).dreams == pytest.approx(0.02, abs=0.01)
 
 
@@ -226,9 +228,13 @@ def test_a_dream_is_worth_what_the_sealed_reward_says_not_what_q_guessed(
                         or Sampler(data, *args))
     rows = life(small_schema)
     rows['flags'][300:500] = FLAG_DREAM
+    rows['flags'][300:500:20] |= FLAG_BOOT
     rows['reward'][300:500] = 5.0                        # q's guess
     night(rows, most=5)
     assert np.allclose(seen[0].rewards[:ROWS], 0.3 + 0.1 * rows['x'][:, 0], atol=1e-3)
+    taught = seen[0].follows[300:500].reshape(10, 20)
+    assert taught[:, :BELIEVED].all()
+    assert not taught[:, BELIEVED:].any(), 'what a dream goes on to say is not believed'
 
 
 def test_dreams_that_nobody_judges_do_not_teach(night, small_schema, monkeypatch):
