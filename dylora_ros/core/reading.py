@@ -66,22 +66,28 @@ class Reading:
         try:
             with safe_open(str(self._path), 'np') as file:
                 meta = file.metadata() or {}
-                read, stamp = file.get_tensor('read'), file.get_tensor('stamp')
+                read, sign = file.get_tensor('read'), file.get_tensor('sign')
         except (FileNotFoundError, SafetensorError):
             return nothing
         if (meta.get('format'), meta.get('q')) != (_FORMAT, name) or \
-                read.shape != (len(stamp), WIDTH) or not np.isfinite(read).all():
+                read.shape != (len(sign), WIDTH) or not np.isfinite(read).all():
             return nothing
         begin = int(meta['first']) - first
         old = max(0, -begin)                              # rows no longer wanted
-        begin, read, stamp = max(0, begin), read[old:], stamp[old:]
+        begin, read, sign = max(0, begin), read[old:], sign[old:]
         # the same rows, not those of a log that was since begun anew
-        same = len(read) and np.array_equal(data.stamp[begin:begin + len(read)], stamp)
+        same = len(read) and np.array_equal(_signs(data, begin, len(read)), sign)
         return (begin, read) if same else nothing
 
     def _keep(self, name: str, data: Experience, first: int, begin: int, read: np.ndarray):
         part = self._path.with_suffix('.part')
-        stamp = np.ascontiguousarray(data.stamp[begin:begin + len(read)])
-        save_file({'read': np.ascontiguousarray(read), 'stamp': stamp}, str(part),
+        save_file({'read': np.ascontiguousarray(read), 'sign': _signs(data, begin, len(read))},
+                  str(part),
                   metadata={'format': _FORMAT, 'q': name, 'first': str(first + begin)})
         part.replace(self._path)
+
+
+def _signs(data: Experience, begin: int, count: int) -> np.ndarray:
+    """Return what tells rows from others: when they were, and what is in them, (count, 2)."""
+    rows = slice(begin, begin + count)
+    return np.stack([data.stamp[rows], data.features[rows].double().sum(1).numpy()], 1)

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.lowrank import SchemaError
-from dylora_ros.core.rows import RowSchema
+from dylora_ros.core.rows import RowSchema, WORDS
 
 MOST = 16_000         # rows; 7 MB
 REHEARSED = 4000      # of them, the newest, in NREM
@@ -44,6 +44,38 @@ def load(path: Path, schema: RowSchema) -> np.ndarray:
                               f'{schema.to_json()}; make both with '
                               '"python -m dylora_ros pretrain"')
         return np.ascontiguousarray(file.get_tensor('rows')).view(schema.dtype)[:, 0]
+
+
+def as_late_as(own: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
+    """Return an older life (n,) whose senses come as late as in one's own.
+
+    A frame is some tenths of a second old before it is an LR state, how many depends on the
+    machine. What to do about what is seen is another thing if it was seen longer ago, and a
+    childhood in which the senses were faster would teach it wrong.
+
+    Args:
+        own: (m,) rows of the own life.
+        rows: (n,) consecutive rows of the older one.
+        schema: of both.
+
+    """
+    period = float(np.median(np.diff(rows['stamp']))) * 1e-9
+    out = rows
+    for i, (name, part) in enumerate(schema.slices.items()):
+        heard, known = (r['age'][(r['mask'] >> i) & 1 == 1, i].astype(np.float32)
+                         for r in (own, rows))
+        if name == WORDS or not len(heard) or not len(known):
+            continue
+        late = round(float(heard.mean() - known.mean()) / period)
+        if not 0 < late < len(rows):
+            continue
+        out = rows.copy() if out is rows else out
+        for field, at in (('x', part), ('surprise', i), ('age', i)):
+            out[field][late:, at] = rows[field][:-late, at]
+        out['age'][late:, i] += np.float16(late * period)
+        bit = rows['mask'].dtype.type(1 << i)
+        out['mask'][late:] = out['mask'][late:] & ~bit | rows['mask'][:-late] & bit
+    return out
 
 
 def experience(weights: Path, schema: RowSchema) -> Experience | None:

@@ -15,6 +15,8 @@ FLAG_FORGOTTEN = 16    # erased on request: only its stamp is left
 FLAG_NAMES = {FLAG_DREAM: 'dream', FLAG_REJECTED: 'rejected', FLAG_LATE: 'late',
               FLAG_BOOT: 'boot', FLAG_FORGOTTEN: 'forgotten'}
 
+WORDS = 'text'         # the modality that is of the moment it was said, not of now
+
 
 @dataclass(frozen=True)
 class RowSchema:

@@ -1,6 +1,6 @@
 """The will: the continuous Q on q's reading of the global context (paper, 3.3 and 6).
 
-State: what q's heads read (the moment in its context) and the composite as perceived. Action:
+State: what q's heads read (the moment in its context) and the senses as perceived. Action:
 the body's next LR state. Of all LR states the body can reach few within a cycle, those that some
 command brings about; the command is their coordinate, and what the critic judges is the command
 really applied, after the guard.
@@ -14,11 +14,18 @@ import torch
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
-from dylora_ros.core.features import features, inner_states, lived
+from dylora_ros.core.features import feature_width, features, inner_states, lived
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
-from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, FLAG_REJECTED, RowSchema
+from dylora_ros.core.rows import (
+    FLAG_BOOT,
+    FLAG_DREAM,
+    FLAG_FORGOTTEN,
+    FLAG_REJECTED,
+    RowSchema,
+    WORDS,
+)
 from dylora_ros.core.trajectory import Trajectory
 
 _PART = 256           # rows read at once
@@ -30,15 +37,25 @@ STRETCH = 25, 75      # cycles
 
 def state_width(schema: RowSchema) -> int:
     """Return d of the continuous Q of an agent with this row."""
-    return WIDTH + schema.width + 2 * len(schema.modalities)
+    return WIDTH + len(_felt(schema))
 
 
 def states(read: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
-    """Return the states (n, d) of rows (n,), of which q's heads read ``read`` (n, WIDTH)."""
-    feats = features(rows, schema)
-    m = len(schema.modalities)
-    present = feats[:, -3 * m - 1:-m - 1]                            # mask and ages
-    return np.concatenate([read, feats[:, :schema.width], present], 1).astype(np.float32)
+    """Return the states (n, d) of rows (n,), of which q's heads read ``read`` (n, WIDTH).
+
+    Beside it the composite as perceived, with its mask and ages, but for words: they speak of
+    another moment, and what is to be kept of them q has read.
+    """
+    return np.concatenate([read, features(rows, schema)[:, _felt(schema)]], 1).astype(np.float32)
+
+
+def _felt(schema: RowSchema) -> np.ndarray:
+    """Return the features that the will perceives itself: all senses but words."""
+    senses = [n for n in schema.modalities if n != WORDS]
+    m, names = len(schema.modalities), list(schema.modalities)
+    at = np.array([names.index(n) for n in senses])
+    mask = feature_width(schema) - 3 * m - 1
+    return np.concatenate([np.r_[schema.slices[n]] for n in senses] + [mask + at, mask + m + at])
 
 
 class Will:

@@ -1,7 +1,7 @@
 """The agent's senses as a Gymnasium environment: other learners live in its body.
 
-They get what our Q gets without q: the composite LR state, its mask and ages; they give commands
-and are rewarded by the same statements (needs the optional package gymnasium).
+They get what our Q gets without q: the composite LR state, its mask and ages (but for words);
+they give commands and are rewarded by the same statements (needs the optional package gymnasium).
 """
 
 from types import SimpleNamespace
@@ -11,8 +11,9 @@ from gymnasium import spaces
 import numpy as np
 
 from dylora_ros.core.cycle import Composer
+from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.will import states
+from dylora_ros.core.will import state_width, states
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, perceive, Shared
 from dylora_ros.sim.worlds import make as make_world
@@ -34,7 +35,7 @@ class AgentEnv(gymnasium.Env):
                  first: int = 0):
         self._senses, self._schema, self._judge = senses, schema, judge
         self._seed, self._day, self._next, self._life = seed, day, first, None
-        size = schema.width + 2 * len(schema.modalities)
+        size = state_width(schema) - WIDTH
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = spaces.Box(-1, 1, (schema.actions,), np.float32)
 

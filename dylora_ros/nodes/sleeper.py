@@ -126,7 +126,7 @@ def _train(options: dict, pipe) -> dict:
                         lambda done, left: pipe.send(
                             ('progress', (share + (1 - share) * done, left)))),
                  seed, first=log.committed - len(rows), judge=_sealed(options, log.schema),
-                 childhood=_childhood(options, log.schema))
+                 childhood=_childhood(options, rows, log.schema))
     told = {'forged_rows': forged, **report.as_dict()}
     told['will'] = {'left_out': 'every row has the same reward'} if will is None \
         else _plain(will.as_dict())
@@ -148,14 +148,18 @@ def _learned(folder: Path, committed: int):
     write(folder / _LEARNED, {'row': committed})
 
 
-def _childhood(options: dict, schema):
-    """Return the rows that ship with the weights; None where they came without."""
+def _childhood(options: dict, own, schema):
+    """Return the rows that ship with the weights, their senses as late as in ``own`` rows.
+
+    None where the weights came without.
+    """
     from dylora_ros.core import rehearsal
     from dylora_ros.core.lowrank import SchemaError
     try:
-        return rehearsal.load(Path(options['weights']) / rehearsal.FILE, schema)
+        rows = rehearsal.load(Path(options['weights']) / rehearsal.FILE, schema)
     except (FileNotFoundError, SchemaError):
         return None
+    return rehearsal.as_late_as(own, rows, schema)
 
 
 def _sealed(options: dict, schema):

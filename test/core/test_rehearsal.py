@@ -5,6 +5,7 @@ import pytest
 
 from dylora_ros.core import rehearsal
 from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.rehearsal import as_late_as
 from dylora_ros.core.rows import RowSchema
 
 
@@ -45,3 +46,34 @@ def test_rows_of_this_agent_are_rehearsed(tmp_path, small_schema):
     rows['stamp'] = 40_000_000 * np.arange(200)
     rehearsal.save(tmp_path / rehearsal.FILE, rows, small_schema)
     assert len(rehearsal.experience(tmp_path, small_schema).features) == 200
+
+
+def lives(schema):
+    """Return rows of a childhood, and of a life in which sight comes two cycles later."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros(60, schema.dtype)
+    rows['stamp'] = (np.arange(60) + 1) * 40_000_000
+    rows['mask'] = 3
+    rows['x'] = rng.standard_normal(rows['x'].shape)
+    rows['age'][:, 0] = np.arange(60) % 4 * 0.04
+    own = rows.copy()
+    own['age'][:, 0] += np.float16(0.08)
+    return rows, own
+
+
+def test_a_childhood_comes_as_late_as_the_senses_of_this_body(small_schema):
+    rows, own = lives(small_schema)
+    rows['mask'][10] = 2                                   # nothing was seen then
+    late = as_late_as(own, rows, small_schema)
+    seen, body = small_schema.slices['vision'], small_schema.slices['body']
+    assert np.array_equal(late['x'][2:, seen], rows['x'][:-2, seen])
+    assert np.array_equal(late['x'][:, body], rows['x'][:, body])
+    assert late['age'][12, 0] == pytest.approx(float(rows['age'][10, 0]) + 0.08, abs=1e-3)
+    assert [late['mask'][i] for i in (10, 12)] == [3, 2]
+    assert rows['mask'][10] == 2, 'what ships stays what it was'
+
+
+def test_where_the_senses_are_as_fast_or_faster_it_stays_what_it_was(small_schema):
+    rows, own = lives(small_schema)
+    assert as_late_as(rows, rows, small_schema) is rows
+    assert as_late_as(rows, own, small_schema) is own

@@ -12,6 +12,7 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, MIN_ROWS
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.will import (
     aligned,
     judged_anew,
@@ -100,6 +101,22 @@ def test_without_context_only_the_present_counts(small_schema):
     c, d = (read_all(network, Experience(r, small_schema))[-1] for r in (rows, changed))
     assert np.allclose(a, b)
     assert not np.allclose(c, d)
+
+
+def test_words_are_not_what_the_will_perceives():
+    schema = RowSchema({'vision': (2, 3), 'text': (2, 2), 'body': (2, 2)}, 2, 4)
+    rows = some_rows(schema, 3)
+    rows['mask'] = 7
+    said = rows.copy()
+    said['x'][:, schema.slices['text']] += 1
+    said['age'][:, 1] = 3.0
+    said['mask'] = 5
+    a, b = (states(np.zeros((3, 96)), r, schema) for r in (rows, said))
+    assert np.array_equal(a, b)
+    assert a.shape == (3, state_width(schema)) == (3, 96 + 6 + 4 + 2 * 2)
+    said['x'][:, schema.slices['body']] += 1
+    said['age'][:, 2] = 0.5
+    assert (states(np.zeros((3, 96)), said, schema) != a).sum() == 3 * 5, 'the twin: the body is'
 
 
 def test_dreams_and_new_beginnings_cut_a_trajectory(small_schema):

@@ -107,9 +107,11 @@ def sealed(options, tmp_path):
     return schema, reward
 
 
-def test_the_sealed_reward_judges_the_childhood(options, sealed):
+def test_the_sealed_reward_judges_the_childhood(options, sealed, tmp_path):
     schema, reward = sealed
-    rows, judge = _childhood(options, schema), _sealed(options, schema)
+    with GlobalContext.read(tmp_path / 'context.gc') as log:
+        rows = _childhood(options, log.rows(0, ROWS), schema)
+    judge = _sealed(options, schema)
     state = np.random.default_rng(0).normal(
         size=(5, schema.width + len(schema.modalities))).astype(np.float32)
     assert len(rows) == ROWS
@@ -121,7 +123,7 @@ def test_what_another_hand_has_sealed_judges_nothing(options, sealed):
 
 
 def test_without_a_childhood_the_night_is_of_this_life_alone(options):
-    assert _childhood(options, registry.row_schema(2, registry.SHIPPED)) is None
+    assert _childhood(options, None, registry.row_schema(2, registry.SHIPPED)) is None
 
 
 def test_q_learns_again_when_enough_was_lived(tmp_path):
