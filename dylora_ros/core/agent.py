@@ -68,10 +68,10 @@ class Agent:
             self.composer.put(name, percept.x, stamp, percept.surprise)
         row = self.composer.compose(stamp)
         prediction = self.predictor.observe(row)
-        if self.will is None or self.will.rests():
+        if self.will is None or self.will.rests(row):
             q = act_on(prediction.q, self.log.schema, self.exploration)
         else:
-            q, prediction.value = self.will(prediction, row)
+            q, prediction.value = self.will(prediction)
         bias_all(self.senses, q, row, self.log.schema)
         wanted = self.senses['body'].act(split(q, self.log.schema, 'body'))
         command = self.guard.command(wanted)

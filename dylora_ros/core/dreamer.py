@@ -100,8 +100,8 @@ class Dreamer:
         row = composer.compose(stamp)
         prediction = self.predictor.observe(row)
         q = np.clip(prediction.q, -8, 8).astype(np.float32)
-        if self.will is not None and not self.will.rests():
-            q, prediction.value = self.will(prediction, row)
+        if self.will is not None and not self.will.rests(row):
+            q, prediction.value = self.will(prediction)
         bias_all(self.senses, q, row, schema)
         command = self.senses['body'].act(split(q, schema, 'body'))
         self.senses['body'].acted(command)

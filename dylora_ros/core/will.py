@@ -6,6 +6,7 @@ command brings about; the command is their coordinate, and what the critic judge
 really applied, after the guard.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -33,20 +34,42 @@ _PART = 256           # rows read at once
 # corner in which there is nothing to see.
 REST = 0.05           # share of the stretches
 STRETCH = 25, 75      # cycles
+SIGHT = 'vision'
+BACK = 12             # rows in which the moment of a frame is looked for
+NEAR = 30e6           # ns
 
 
 def state_width(schema: RowSchema) -> int:
     """Return d of the continuous Q of an agent with this row."""
-    return WIDTH + len(_felt(schema))
+    sites, rank = schema.modalities['body']
+    return WIDTH + len(_felt(schema)) + sites * rank
 
 
 def states(read: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
-    """Return the states (n, d) of rows (n,), of which q's heads read ``read`` (n, WIDTH).
+    """Return the states (n, d) of consecutive rows, of which q's heads read ``read`` (n, WIDTH).
 
     Beside it the composite as perceived, with its mask and ages, but for words: they speak of
-    another moment, and what is to be kept of them q has read.
+    another moment, and what is to be kept of them q has read. And how far the body has turned
+    since what is seen was seen: a frame is a tenth of a second old when it is an LR state.
     """
-    return np.concatenate([read, features(rows, schema)[:, _felt(schema)]], 1).astype(np.float32)
+    feats = features(rows, schema)
+    body = feats[:, schema.slices['body']]
+    turned = body - body[seen_at(rows, schema)]
+    return np.concatenate([read, feats[:, _felt(schema)], turned], 1).astype(np.float32)
+
+
+def seen_at(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
+    """Return the row (n,) of the moment in which what each of consecutive rows sees was seen.
+
+    Rows that are too far from that moment (after a pause, at a beginning) are their own.
+    """
+    count, sight = len(rows), list(schema.modalities).index(SIGHT)
+    when = rows['stamp'] - rows['age'][:, sight].astype(np.float64) * 1e9
+    back = np.arange(count) - np.arange(BACK)[:, None]               # (BACK, n)
+    away = np.where(back >= 0, np.abs(rows['stamp'][np.maximum(back, 0)] - when), np.inf)
+    nearest = away.argmin(0)
+    near = away[nearest, np.arange(count)] <= NEAR
+    return np.arange(count) - np.where(near, nearest, 0)
 
 
 def _felt(schema: RowSchema) -> np.ndarray:
@@ -74,19 +97,22 @@ class Will:
         self.explore = True
         self._rng = np.random.default_rng(seed)
         self._left, self._resting = 0, False
+        self._lived: deque[np.ndarray] = deque(maxlen=BACK)
 
-    def rests(self) -> bool:
-        """Whether habit (q's own prediction) is to act in this cycle; ask once a cycle."""
+    def rests(self, row: np.ndarray) -> bool:
+        """Whether habit (q's own prediction) is to act on this row; ask once a cycle."""
+        self._lived.append(row.reshape(1))
         if self._left <= 0:
             self._left = int(self._rng.integers(*STRETCH))
             self._resting = self._rng.random() < REST
         self._left -= 1
         return self.explore and self._resting
 
-    def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return the composite (w,) to bring about, and the happiness here."""
-        state = states(prediction.state[None], row.reshape(1), self._schema)
-        command, value = self.dqn.decide(state[0], self.explore)
+    def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
+        """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
+        rows = np.concatenate(self._lived)
+        read = np.broadcast_to(prediction.state, (len(rows), WIDTH))
+        command, value = self.dqn.decide(states(read, rows, self._schema)[-1], self.explore)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
         return q, value

@@ -1,9 +1,11 @@
 """The agent's senses as a Gymnasium environment: other learners live in its body.
 
-They get what our Q gets without q: the composite LR state, its mask and ages (but for words);
-they give commands and are rewarded by the same statements (needs the optional package gymnasium).
+They get what our Q gets without q: the composite LR state, its mask and ages (but for words), and
+how far the body has turned since the last frame; they give commands and are rewarded by the same
+statements (needs the optional package gymnasium).
 """
 
+from collections import deque
 from types import SimpleNamespace
 
 import gymnasium
@@ -13,7 +15,7 @@ import numpy as np
 from dylora_ros.core.cycle import Composer
 from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.will import state_width, states
+from dylora_ros.core.will import BACK, state_width, states
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, perceive, Shared
 from dylora_ros.sim.worlds import make as make_world
@@ -51,6 +53,7 @@ class AgentEnv(gymnasium.Env):
                           self._judge)
         self._life.begin(self._senses['audio'])
         self._composer, self._cycle = Composer(self._schema), 0
+        self._lived: deque[np.ndarray] = deque(maxlen=BACK)
         return self._observe()[0], {}
 
     def step(self, action: np.ndarray):
@@ -76,4 +79,6 @@ class AgentEnv(gymnasium.Env):
         for name, x in signals.items():
             self._composer.put(name, x, stamp)
         row = self._composer.compose(stamp)
-        return states(np.empty((1, 0)), row.reshape(1), self._schema)[0], row
+        self._lived.append(row.reshape(1))
+        rows = np.concatenate(self._lived)
+        return states(np.empty((len(rows), 0)), rows, self._schema)[-1], row

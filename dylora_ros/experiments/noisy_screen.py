@@ -52,12 +52,12 @@ class Held:
         self._world, self._body, self._part, self._at = world, body, part, at
         self._left = since
 
-    def rests(self) -> bool:
+    def rests(self, row: np.ndarray) -> bool:
         """Whether habit still acts; asked once a cycle."""
         self._left -= 1
         return self._at is None or self._left >= 0
 
-    def __call__(self, prediction: Prediction, row: np.ndarray) -> tuple[np.ndarray, float]:
+    def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about, and no value."""
         # by the joints and not by the view: the shorter way round may be barred by a limit
         x, y, z = self._at

@@ -151,12 +151,12 @@ class PredictorNode(AgentNode):
         stamp, schema = int(row['stamp']), self.log.schema
         prediction = self.predictor.observe(row)
         if (self.will is None or self._joints is None or not row['mask'] & self._body_bit
-                or self.will.rests()):
+                or self.will.rests(row)):
             q = act_on(prediction.q, schema, self.exploration)
         else:
             self.body.forget_expectation()           # surprise is the actuator's to tell
             self.body.observe(body_signal(*self._joints, self._command))
-            q, prediction.value = self.will(prediction, row)
+            q, prediction.value = self.will(prediction)
         self.body.bias(split(q, schema, 'body'))
         # the body first: its command is what the cycle waits for
         for name in reversed(MODALITIES):

@@ -17,6 +17,7 @@ from dylora_ros.core.will import (
     aligned,
     judged_anew,
     read_all,
+    seen_at,
     state_width,
     states,
     trajectory,
@@ -44,8 +45,9 @@ def test_it_chooses_the_body_and_leaves_the_other_senses_to_q(small_schema):
 
     row = some_rows(small_schema, 1)[0]
     predicted = np.arange(10, dtype=np.float32) / 10
-    q, value = Will(dqn, small_schema, reachable)(
-        Prediction(predicted, 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)), row)
+    will = Will(dqn, small_schema, reachable)
+    will.rests(row)
+    q, value = will(Prediction(predicted, 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
     assert np.array_equal(q[:6], predicted[:6])
     assert np.array_equal(q[6:], np.full(4, 0.5))
     assert given[0].shape == (2,)
@@ -103,6 +105,37 @@ def test_without_context_only_the_present_counts(small_schema):
     assert not np.allclose(c, d)
 
 
+def test_how_far_the_body_turned_since_the_last_frame_is_known(small_schema):
+    rows = some_rows(small_schema, 40)
+    rows['age'][:, 0] = np.arange(40) % 4 * 0.04          # a frame every four cycles
+    assert seen_at(rows, small_schema).tolist() == [t - t % 4 for t in range(40)]
+    known = states(np.zeros((40, 96)), rows, small_schema)
+    body = rows['x'][:, small_schema.slices['body']].astype(np.float32)
+    assert np.allclose(known[7, -body.shape[1]:], body[7] - body[4])
+    assert not known[8, -body.shape[1]:].any(), 'the twin: at the frame itself'
+
+
+def test_after_a_pause_a_row_is_its_own_moment(small_schema):
+    rows = some_rows(small_schema, 8)
+    rows['stamp'][4:] += int(1e9)
+    rows['age'][4, 0] = 0.08
+    assert seen_at(rows, small_schema)[4] == 4
+    rows['age'][6, 0] = 0.08
+    assert seen_at(rows, small_schema)[6] == 4, 'the twin: within the time awake'
+
+
+def test_acting_and_learning_know_the_same_state(small_schema):
+    rows = some_rows(small_schema, 30)
+    rows['age'][:, 0] = np.arange(30) % 4 * 0.04
+    seen = []
+    dqn = SimpleNamespace(decide=lambda state, explore: seen.append(state) or (np.zeros(2), 0.0))
+    will = Will(dqn, small_schema, lambda command: np.zeros((2, 2)))
+    for row in rows:
+        will.rests(row)
+        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+    assert np.allclose(seen, states(np.zeros((30, 96)), rows, small_schema))
+
+
 def test_words_are_not_what_the_will_perceives():
     schema = RowSchema({'vision': (2, 3), 'text': (2, 2), 'body': (2, 2)}, 2, 4)
     rows = some_rows(schema, 3)
@@ -113,7 +146,7 @@ def test_words_are_not_what_the_will_perceives():
     said['mask'] = 5
     a, b = (states(np.zeros((3, 96)), r, schema) for r in (rows, said))
     assert np.array_equal(a, b)
-    assert a.shape == (3, state_width(schema)) == (3, 96 + 6 + 4 + 2 * 2)
+    assert a.shape == (3, state_width(schema)) == (3, 96 + 6 + 4 + 2 * 2 + 4)
     said['x'][:, schema.slices['body']] += 1
     said['age'][:, 2] = 0.5
     assert (states(np.zeros((3, 96)), said, schema) != a).sum() == 3 * 5, 'the twin: the body is'
@@ -158,7 +191,8 @@ def test_reading_that_is_cut_short_leaves_out_the_oldest_rows(small_schema):
 
 def test_a_will_rests_for_whole_stretches(small_schema):
     will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
-    rested = np.array([will.rests() for _ in range(50_000)])
+    row = some_rows(small_schema, 1)[0]
+    rested = np.array([will.rests(row) for _ in range(50_000)])
     assert rested.mean() == pytest.approx(0.05, abs=0.02)
     assert np.diff(np.flatnonzero(np.diff(rested.astype(int)))).min() >= 25
 
@@ -166,7 +200,8 @@ def test_a_will_rests_for_whole_stretches(small_schema):
 def test_a_will_that_does_not_explore_never_rests(small_schema):
     will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
     will.explore = False
-    assert not any(will.rests() for _ in range(5000))
+    row = some_rows(small_schema, 1)[0]
+    assert not any(will.rests(row) for _ in range(5000))
 
 
 def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):

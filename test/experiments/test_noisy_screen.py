@@ -27,8 +27,8 @@ def test_the_head_is_turned_to_what_it_is_held_to_from_anywhere(world, target, a
         world.apply(guard.command(np.array([away, 0.0])))
         world.step(PERIOD)
     for _ in range(150):
-        assert not held.rests()
-        command, _ = held(SimpleNamespace(q=np.zeros(2)), None)
+        assert not held.rests(None)
+        command, _ = held(SimpleNamespace(q=np.zeros(2)))
         world.apply(guard.command(command))
         world.step(PERIOD)
     camera = world.data.camera(world.camera)
@@ -39,9 +39,9 @@ def test_the_head_is_turned_to_what_it_is_held_to_from_anywhere(world, target, a
 
 def test_habit_acts_until_the_head_is_taken_and_always_where_it_is_not():
     held = Held(None, None, slice(0), TARGETS['screen'], 2)
-    assert [held.rests() for _ in range(4)] == [True, True, False, False]
+    assert [held.rests(None) for _ in range(4)] == [True, True, False, False]
     free = Held(None, None, slice(0), TARGETS['about'], 2)
-    assert all(free.rests() for _ in range(4))
+    assert all(free.rests(None) for _ in range(4))
 
 
 def test_a_life_is_told_by_the_time_since():
