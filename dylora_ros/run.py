@@ -244,8 +244,10 @@ def render(report: dict, events: list[str], seconds: float, hints: str):
                                     f'{sleep["time_left"]:.0f} s left', style=colour))
     for done in (report.get('sleep_reports') or [])[-2:]:
         if done.get('after') is not None:
-            table.add_row('learned', f'next-state loss {done["before"]:.4f} -> '
-                          f'{done["after"]:.4f} on held-out rows ({done["rows"]} rows)')
+            loss = f'{done["before"]:.4f} -> {done["after"]:.4f}' if done['steps'] else \
+                f'{done["before"]:.4f} (q rests until more was lived)'
+            table.add_row('learned', f'next-state loss {loss} on held-out rows '
+                          f'({done["rows"]} rows)')
             will = done.get('will') or {}
             if will.get('after') is not None:
                 table.add_row('wishes', f'value error {will["before"]:.4f} -> '

@@ -9,7 +9,8 @@ REPORT = {'phase': 'NREM', 'cycles': 10, 'hz_now': 25.0, 'deadline_miss_fraction
           'rows': 1234, 'context_fill': 0.25, 'tiredness': 0.5, 'reward_now': 0.125,
           'value_now': None, 'surprise_now': {'vision': 1.5, 'audio': None},
           'sleep': {'progress': 0.5, 'time_left': 42.0},
-          'sleep_reports': [{'phase': 'NREM', 'before': 0.2, 'after': 0.1, 'rows': 500}]}
+          'sleep_reports': [{'phase': 'NREM', 'before': 0.2, 'after': 0.1, 'steps': 9,
+                             'rows': 500}]}
 
 
 def shown(report, events=()):
@@ -23,6 +24,11 @@ def test_every_figure_is_on_the_screen():
     for part in ('NREM', '25.0 Hz', '0.10 %', '1234 rows', '25.00 % full', '+0.125', 'vision 1.50',
                  'audio -', '42 s left', '0.2000 -> 0.1000', '[not markup]'):
         assert part in text
+
+
+def test_a_night_in_which_q_did_not_learn_is_told_as_one():
+    done = {'phase': 'NREM', 'before': 0.2, 'after': 0.2, 'steps': 0, 'rows': 500}
+    assert '0.2000 (q rests until more was lived)' in shown({**REPORT, 'sleep_reports': [done]})
 
 
 def test_progress_of_sleep_is_a_bar():
