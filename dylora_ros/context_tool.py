@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 from dylora_ros.core.context import ContextError, GlobalContext
+from dylora_ros.core.reading import FILE
 from dylora_ros.core.rows import FLAG_NAMES
 
 
@@ -61,6 +62,7 @@ def forget(log: GlobalContext, options) -> int:
     if t0 >= t1:
         raise ContextError(f'--from {options.since} is not before --to {options.until}')
     count = log.forget(t0, t1)
+    Path(log.path).with_name(FILE).unlink(missing_ok=True)         # what q read at these rows
     print(f'{log.path}: {count} rows erased. Weights that learned from them in an earlier sleep '
           'are unchanged.')
     return 0

@@ -12,6 +12,7 @@ from dylora_ros.core.experience import Experience
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.will import read_all
 
+FILE = 'reading.safetensors'      # beside the log
 _FORMAT = 'dylora-reading-1'
 
 

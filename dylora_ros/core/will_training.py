@@ -20,7 +20,7 @@ from dylora_ros.core.features import inner_states
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
-from dylora_ros.core.reading import Reading
+from dylora_ros.core.reading import FILE, Reading
 from dylora_ros.core.rows import FLAG_BOOT, RowSchema
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
@@ -86,7 +86,7 @@ class Chest:
 
     def __init__(self, folder: Path, schema: RowSchema):
         self.good, self.night = folder / 'will.safetensors', folder / 'will_night.safetensors'
-        self.reading = Reading(folder / 'reading.safetensors')
+        self.reading = Reading(folder / FILE)
         self.childhood = Reading(folder / 'childhood_reading.safetensors')
         self._sizes = state_width(schema), schema.actions
         self._owner = schema.digest().hex()[:16]

@@ -42,6 +42,13 @@ def test_verify_names_damaged_rows(path, small_schema, capsys):
     assert '1 of 250 rows are damaged: [7]' in capsys.readouterr().err
 
 
+def test_what_q_read_at_forgotten_rows_is_erased_too(path):
+    kept = path.with_name('reading.safetensors')
+    kept.write_bytes(b'read')
+    assert main(['forget', str(path), '--from', '2', '--to', '4.0']) == 0
+    assert not kept.exists()
+
+
 def test_forget_erases_a_span(path):
     assert main(['forget', str(path), '--from', '2', '--to', '4.0']) == 0
     with GlobalContext.read(path) as log:
