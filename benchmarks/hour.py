@@ -1,6 +1,6 @@
 """One life in the real ROS graph, in real time, with several sleeps: what they bring.
 
-    python benchmarks/hour.py [--seconds 3600] [--awake 300] [--rem 15] [--nrem 75] [--memory DIR]
+    python benchmarks/hour.py [--seconds 3600] [--awake 60] [--rem 5] [--nrem 30] [--memory DIR]
 
 Starts the agent (``dylora_ros run``) with an empty memory and asks its monitor and its world for
 their figures every few seconds. For each time awake: mean reward, share of cycles with the named
@@ -75,9 +75,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=3600.0)
-    parser.add_argument('--awake', type=float, default=300.0, help='s between two sleeps')
-    parser.add_argument('--rem', type=float, default=15.0, help='s')
-    parser.add_argument('--nrem', type=float, default=75.0, help='s')
+    parser.add_argument('--awake', type=float, default=60.0, help='s between two sleeps')
+    parser.add_argument('--rem', type=float, default=5.0, help='s')
+    parser.add_argument('--nrem', type=float, default=30.0, help='s')
     parser.add_argument('--memory', type=Path, help='where the life is kept; default: nowhere')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=RESULT)
