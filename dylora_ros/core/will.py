@@ -81,6 +81,27 @@ def _felt(schema: RowSchema) -> np.ndarray:
     return np.concatenate([np.r_[schema.slices[n]] for n in senses] + [mask + at, mask + m + at])
 
 
+class Lived:
+    """The newest rows of a life, as far back as :func:`states` looks.
+
+    Args:
+        schema: of the rows.
+    """
+
+    def __init__(self, schema: RowSchema):
+        self._schema = schema
+        self._rows: deque[np.ndarray] = deque(maxlen=BACK)
+
+    def take(self, row: np.ndarray):
+        """Take the next row."""
+        self._rows.append(row.reshape(1))
+
+    def state(self, read: np.ndarray) -> np.ndarray:
+        """Return the state (d,) of the newest row, of which q's heads read ``read``."""
+        rows = np.concatenate(self._rows)
+        return states(np.broadcast_to(read, (len(rows), len(read))), rows, self._schema)[-1]
+
+
 class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
@@ -97,11 +118,11 @@ class Will:
         self.explore = True
         self._rng = np.random.default_rng(seed)
         self._left, self._resting = 0, False
-        self._lived: deque[np.ndarray] = deque(maxlen=BACK)
+        self._lived = Lived(schema)
 
     def rests(self, row: np.ndarray) -> bool:
         """Whether habit (q's own prediction) is to act on this row; ask once a cycle."""
-        self._lived.append(row.reshape(1))
+        self._lived.take(row)
         if self._left <= 0:
             self._left = int(self._rng.integers(*STRETCH))
             self._resting = self._rng.random() < REST
@@ -110,9 +131,7 @@ class Will:
 
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
-        rows = np.concatenate(self._lived)
-        read = np.broadcast_to(prediction.state, (len(rows), WIDTH))
-        command, value = self.dqn.decide(states(read, rows, self._schema)[-1], self.explore)
+        command, value = self.dqn.decide(self._lived.state(prediction.state), self.explore)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
         return q, value

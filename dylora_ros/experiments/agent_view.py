@@ -5,7 +5,6 @@ how far the body has turned since the last frame; they give commands and are rew
 statements (needs the optional package gymnasium).
 """
 
-from collections import deque
 from types import SimpleNamespace
 
 import gymnasium
@@ -15,7 +14,7 @@ import numpy as np
 from dylora_ros.core.cycle import Composer
 from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.will import BACK, state_width, states
+from dylora_ros.core.will import Lived, state_width
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, perceive, Shared
 from dylora_ros.sim.worlds import make as make_world
@@ -53,7 +52,7 @@ class AgentEnv(gymnasium.Env):
                           self._judge)
         self._life.begin(self._senses['audio'])
         self._composer, self._cycle = Composer(self._schema), 0
-        self._lived: deque[np.ndarray] = deque(maxlen=BACK)
+        self._lived = Lived(self._schema)
         return self._observe()[0], {}
 
     def step(self, action: np.ndarray):
@@ -79,6 +78,5 @@ class AgentEnv(gymnasium.Env):
         for name, x in signals.items():
             self._composer.put(name, x, stamp)
         row = self._composer.compose(stamp)
-        self._lived.append(row.reshape(1))
-        rows = np.concatenate(self._lived)
-        return states(np.empty((len(rows), 0)), rows, self._schema)[-1], row
+        self._lived.take(row)
+        return self._lived.state(np.empty(0)), row

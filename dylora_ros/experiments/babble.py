@@ -20,6 +20,7 @@ from dylora_ros.sim.worlds import make as make_world
 
 PERIOD = 0.04
 VISION_EVERY, AUDIO_EVERY = 4, 5
+EVERY = {'vision': VISION_EVERY, 'audio': AUDIO_EVERY, 'body': 1}
 SLEW = 12.0
 # how much the body moves, drawn anew for each stretch: a sense must know rest as well as haste
 ACTIVITY, STRETCH = (0.0, 0.3, 1.0, 1.0), 200

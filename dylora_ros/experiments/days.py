@@ -39,7 +39,7 @@ from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
 from dylora_ros.core.will import judged_anew, trajectory
 from dylora_ros.core.will_training import BELIEVED, Budget, Chest, judge_dreams, practise
-from dylora_ros.experiments.babble import AUDIO_EVERY, guard_for, PERIOD, VISION_EVERY
+from dylora_ros.experiments.babble import EVERY, guard_for, PERIOD
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.days_report import plain, summary
 from dylora_ros.experiments.lives import Life, live, Shared
@@ -60,7 +60,6 @@ Q_EVERY = 4           # nights of the continuous Q for one in which q learns
 FIRST = 2             # times the updates in the first night, where the newborn did not sleep
 NAP = 150             # cycles between two times that the arm without sleep learns
 SLEEPLESS = 'untrained', 'no_sleep'
-RATES = {'vision': VISION_EVERY, 'audio': AUDIO_EVERY, 'body': 1}
 EXAM = 900            # number of the exam among the days: no life has so many
 
 
@@ -207,7 +206,7 @@ class Days:
         rng = np.random.default_rng((self.seed, day))
         torch.manual_seed(1000 * self.seed + day)
         dreamer = Dreamer(senses, life.agent.log, life.agent.predictor,
-                          life.agent.log.append_row, PERIOD, RATES,
+                          life.agent.log.append_row, PERIOD, EVERY,
                           lambda: recall(senses, moments, rng),
                           self.chest.will(senses['body'].reachable, 1000 * self.seed + day))
         return vars(dreamer.run(math.inf, BELIEVED, most=self.options.rem))

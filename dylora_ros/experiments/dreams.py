@@ -19,7 +19,7 @@ from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.dreamer import Dreamer
 from dylora_ros.core.motor import EXPLORATION
 from dylora_ros.core.predictor import Predictor, QNetwork
-from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
+from dylora_ros.experiments.babble import EVERY, PERIOD, VISION_EVERY
 from dylora_ros.experiments.life import Feed, Foresight, fresh_agent
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.sounding import write_wave
@@ -28,7 +28,6 @@ from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.worlds import make as make_world
 
 HORIZONS = (1, 5, 25, 125)
-EVERY = {'vision': VISION_EVERY, 'audio': AUDIO_EVERY, 'body': 1}
 EPISODE = 129
 # a cycle at which both vision and hearing have just perceived
 FIRST, SPACING = 240, 80
