@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from dylora_ros.core import rehearsal  # noqa: E402
 from dylora_ros.core.will import judged_anew  # noqa: E402
 from dylora_ros.core.will_training import SETTINGS  # noqa: E402
-from dylora_ros.experiments import days  # noqa: E402
+from dylora_ros.experiments import one_life  # noqa: E402
 from dylora_ros.experiments.agent_view import AgentEnv  # noqa: E402
 from dylora_ros.experiments.days_report import last_quarter  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -81,8 +81,8 @@ def learn(seed: int, reward, options) -> tuple[list[dict], float]:
               'body': registry.make('body', 2)}
 
     def live(day: int, first: int) -> AgentEnv:
-        return AgentEnv(senses, schema, lambda row, world: days.judge(reward, row, schema), seed,
-                        day, first)
+        return AgentEnv(senses, schema, lambda row, world: one_life.judge(reward, row, schema),
+                        seed, day, first)
 
     env = live(options.day, len(told))
     if told:
@@ -98,7 +98,7 @@ def learn(seed: int, reward, options) -> tuple[list[dict], float]:
         model.learn((options.days - len(told)) * options.day, callback=diary,
                     reset_num_timesteps=False)
     env.close()
-    env = live(options.exam, days.EXAM)
+    env = live(options.exam, one_life.EXAM)
     state, _ = env.reset()
     success = []
     while len(success) < options.exam:
@@ -122,7 +122,7 @@ def main():
     parser.add_argument('--life', type=Path, default=ROOT / 'docs' / 'results' / 'life.json')
     options = parser.parse_args()
     torch.set_num_threads(1)
-    reward = days.stated(options.statements)
+    reward = one_life.stated(options.statements)
     result = provenance('python benchmarks/learn.py', ('torch', 'stable_baselines3', 'mujoco'),
                         day=options.day, seeds=options.seeds)
     result['sac'] = {}

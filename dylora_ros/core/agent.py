@@ -49,6 +49,11 @@ class Agent:
         self.composer = Composer(log.schema)
         self._boot = True
 
+    def wake(self):
+        """Begin anew after a sleep: the senses have perceived nothing yet."""
+        self.composer.clear()
+        self._boot = True
+
     def step(self, stamp: int, signals: Mapping[str, object],
              reward: float = 0.0, reward_stamp: int | None = None) -> np.ndarray:
         """Live one cycle.

@@ -27,6 +27,7 @@ PHASE_NODES: dict[Phase, tuple[str, ...]] = {
     Phase.REM: _ALWAYS,
     Phase.NREM: _ALWAYS,
 }
+GROWTH = 0.25         # of all that was lived: so much new is worth a sleep
 OPTIONAL_NODES = frozenset({'camera', 'microphone', 'text', 'reward', 'monitor'})
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
@@ -70,15 +71,25 @@ def plan(source: Phase, target: Phase, present: frozenset[str]) -> Plan:
 class Tiredness:
     """When to fall asleep: rows lived since the last sleep, against a limit.
 
+    A newborn tires soon, as it learns much from little: its limit is ``young`` rows, and grows
+    with what it has lived (by ``GROWTH`` of it) until it is that of the grown.
+
     Args:
-        rows: rows of waking life after which the agent is tired (1.0).
+        rows: rows of waking life after which the grown agent is tired (1.0).
         full: rows in the log; a log full of life that was not slept on is as tiring (paper,
             section 6), for more of it would overwrite what was not learned from.
+        young: rows after which a newborn is tired; None: as the grown.
     """
 
-    def __init__(self, rows: int, full: int):
-        self.limit = min(rows, full)
+    def __init__(self, rows: int, full: int, young: int | None = None):
+        self.most = min(rows, full)
+        self.least = self.most if young is None else min(young, self.most)
         self.since = 0
+
+    @property
+    def limit(self) -> int:
+        """Rows after the last sleep that make it tired."""
+        return min(max(self.least, round(GROWTH * self.since)), self.most)
 
     def slept(self, committed: int):
         """Start counting anew after a sleep."""

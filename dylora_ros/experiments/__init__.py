@@ -19,6 +19,8 @@ EXPERIMENTS = {
                'our continuous Q on Reacher, Pusher and reacher-easy at 100 k steps'),
     'life': ('dylora_ros.experiments.days',
              'days in gaze: awake, asleep, and does it look at the named toy more'),
+    'lost-toy': ('dylora_ros.experiments.lost_toy',
+                 'whether a toy out of the view is found, by hearing or by memory'),
     'noisy-screen': ('dylora_ros.experiments.noisy_screen',
                      'whether a screen that nothing can predict hypnotizes the curious'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),

@@ -13,9 +13,11 @@ UNTUNED = {
 
 
 def grades(captions: list[list[str]], thing: str) -> np.ndarray:
-    """Return 0 where a thing is out of the view, 1 where it is in it, 2 in its middle, (n,)."""
-    middle, out = (f'The {thing} is {where} my view.' for where in PLACES)
-    return np.array([2 if middle in c else 0 if out in c else 1 for c in captions])
+    """Return 0 where a thing is not seen, 1 where it is in the view, 2 in its middle, (n,)."""
+    middle, *unseen = (*(f'The {thing} is {where} my view.' for where in PLACES),
+                       f'The {thing} is hidden.')
+    return np.array([2 if middle in c else 0 if any(s in c for s in unseen) else 1
+                     for c in captions])
 
 
 def things(captions: list[list[str]]) -> list[str]:

@@ -14,14 +14,17 @@ import torch
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.cycle import Composer
 from dylora_ros.core.motor import Guard, Limits
+from dylora_ros.experiments.wanderer import Wanderer
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import body_signal, EARS
+from dylora_ros.sim.forage import Forage
 from dylora_ros.sim.worlds import make as make_world
 
 PERIOD = 0.04
 VISION_EVERY, AUDIO_EVERY = 4, 5
 EVERY = {'vision': VISION_EVERY, 'audio': AUDIO_EVERY, 'body': 1}
 SLEW = 12.0
+_REACH = 6 / 7        # of a joint's range
 # how much the body moves, drawn anew for each stretch: a sense must know rest as well as haste
 ACTIVITY, STRETCH = (0.0, 0.3, 1.0, 1.0), 200
 
@@ -32,23 +35,31 @@ def guard_for(world) -> Guard:
     return Guard(Limits(low, high, np.full(len(low), SLEW)), PERIOD)
 
 
+def felt(world, guard: Guard) -> np.ndarray:
+    """Return the body's signal; what turns on for ever (a wheel) is nowhere, it only moves."""
+    state = world.joints()
+    return body_signal(np.where(world.unlimited, 0.0, state.position), state.velocity,
+                       guard.normalise(guard.last))
+
+
 class Babbler:
     """Random smooth commands that look around: towards a centre that changes now and then.
 
     Args:
-        joints: how many.
+        world: whose joints are commanded; they have limits.
         seed: of the commands.
     """
 
-    def __init__(self, joints: int, seed: int):
+    def __init__(self, world, seed: int):
         self._rng = np.random.default_rng(seed)
-        self._reach = np.array([2.2, 0.6])[:joints]
+        self._world, self._reach = world, _REACH * world.ranges[:, 1]
+        joints = len(self._reach)
         self._wish, self._centre, self._activity = np.zeros(joints), np.zeros(joints), 1.0
         self._cycle = 0
 
-    def __call__(self, position: np.ndarray) -> np.ndarray:
-        """Return the next command (joints,) in -1 .. 1 for joints at ``position``, rad."""
-        joints = len(self._wish)
+    def __call__(self) -> np.ndarray:
+        """Return the next command (joints,) in -1 .. 1."""
+        joints, position = len(self._wish), self._world.joints().position
         if self._cycle % 50 == 0:       # so that all angles are seen
             self._centre = self._rng.uniform(-0.6, 0.6, joints)
         if self._cycle % STRETCH == 0:
@@ -57,6 +68,11 @@ class Babbler:
         pull = np.tanh(0.6 * (self._centre - position / self._reach))
         self._wish = 0.93 * self._wish + 0.25 * self._rng.standard_normal(joints)
         return self._activity * np.clip(self._wish + 0.5 * pull, -1, 1)
+
+
+def babbler_for(world, seed: int) -> Callable[[], np.ndarray]:
+    """Return what moves this world's body at random."""
+    return Wanderer(world, seed) if isinstance(world, Forage) else Babbler(world, seed)
 
 
 def babble(world, cycles: int, seed: int,
@@ -70,21 +86,20 @@ def babble(world, cycles: int, seed: int,
         witness: called with the world in every cycle; what it returns is recorded as ``truth``.
 
     """
-    guard, babbler = guard_for(world), Babbler(len(world.names), seed)
+    guard, babbler = guard_for(world), babbler_for(world, seed)
     frames, sounds, signals, commands = [], [], [], []
     captions: list[list[str]] = []
     truth: list[np.ndarray] = []
     world.reset()
     for i in range(cycles):
-        state = world.joints()
-        signals.append(body_signal(state.position, state.velocity, guard.normalise(guard.last)))
+        signals.append(felt(world, guard))
         sounds.append(world.listen(round(16000 * PERIOD)))
         if i % VISION_EVERY == 0:
             frames.append(world.render())
         captions.append(world.captions())
         if witness is not None:
             truth.append(witness(world))
-        applied = guard.command(babbler(state.position))
+        applied = guard.command(babbler())
         commands.append(guard.normalise(applied))
         world.apply(applied)
         world.step(PERIOD)
@@ -94,12 +109,13 @@ def babble(world, cycles: int, seed: int,
             'captions': np.array([json.dumps(c) for c in captions]), **seen}
 
 
-def babble_in_worlds(cycles: int, lives: int, seed: int) -> dict[str, np.ndarray]:
+def babble_in_worlds(cycles: int, lives: int, seed: int,
+                     scene: str = 'gaze') -> dict[str, np.ndarray]:
     """Babble ``cycles`` in all, in ``lives`` worlds one after another; ``life`` numbers them."""
     each = cycles // lives // 20 * 20
     parts = []
     for i in range(lives):
-        world = make_world('gaze', 1000 * seed + i)
+        world = make_world(scene, 1000 * seed + i)
         parts.append(babble(world, each, 1000 * seed + i))
         world.close()
     data = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

@@ -8,9 +8,11 @@ import numpy as np
 STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
          'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
          'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
-         'no_rem': ('no dreams', '#3a86a8'),
+         'no_rem': ('no dreams', '#3a86a8'), 'no_nrem': ('no learning in sleep', '#adb5bd'),
          'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
          'sac': ('SAC, same features, reward and childhood', '#d1495b')}
+TASK = {'gaze': 'named toy in the central third of the view',
+        'forage': 'sounding post is touched'}
 _SMOOTH = 3           # days in a point
 
 
@@ -32,7 +34,7 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     matplotlib.use('Agg')
     from matplotlib import pyplot
     lives = {arm: [s['success_by_day'] for s in entry['seeds'].values()]
-             for arm, entry in result['gaze'].items()}
+             for arm, entry in result[result['scene']].items()}
     if peer is not None and peer.exists():
         lives['sac'] = [s['success_by_day']
                         for s in json.loads(peer.read_text())['sac'].values()]
@@ -49,7 +51,7 @@ def draw(result: dict, path: Path, peer: Path | None = None):
                           linewidth=0)
     axes.axhline(0.7, color='#333333', linestyle=':', linewidth=1)
     axes.set_xlabel(f'awake cycles (each point: {_SMOOTH} days of {result["day"]})')
-    axes.set_ylabel('named toy in the central third of the view')
+    axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[['top', 'right']].set_visible(False)

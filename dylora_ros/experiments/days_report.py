@@ -11,7 +11,8 @@ from dylora_ros.provenance import provenance
 
 LEVELS = 0.3, 0.4, 0.5, 0.6     # of success
 LEVEL = 0.5                     # the one that the speedup of sleep is told for
-RUN = 3                         # days in a row whose mean has to reach it
+PART = 150                      # cycles that success is told of in one number
+WINDOW = 10                     # parts in a row whose mean has to reach a level: a minute
 
 
 def finite(value: float | None) -> float | None:
@@ -31,13 +32,13 @@ def last_quarter(days: list[dict]) -> float:
 
 def summary(work: Path, options) -> dict:
     """Return the result: every life's days, success by arm over the last quarter of its days."""
-    gaze: dict[str, dict] = {}
+    arms: dict[str, dict] = {}
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
         exam = path.with_name('exam.json')
-        gaze.setdefault(arm, {'seeds': {}})['seeds'][seed] = life(
+        arms.setdefault(arm, {'seeds': {}})['seeds'][seed] = life(
             json.loads(path.read_text()), json.loads(exam.read_text()) if exam.exists() else None)
-    for entry in gaze.values():
+    for entry in arms.values():
         lives = entry['seeds'].values()
         entry['success'] = round(float(np.mean([s['success'] for s in lives])), 4)
         exams = [s['exam']['success'] for s in lives if 'exam' in s]
@@ -45,13 +46,15 @@ def summary(work: Path, options) -> dict:
             entry['exam'] = round(float(np.mean(exams)), 4)
     result = provenance('python -m dylora_ros experiment life', ('torch', 'numpy', 'mujoco'),
                         settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
-                        updates=options.updates, rem=options.rem, seeds=options.seeds,
-                        toy=options.toy, gaze=gaze)
-    if 'full' in gaze:
-        result['at_equal_cycles'] = {arm: beside(gaze['full'], entry)
-                                     for arm, entry in gaze.items() if arm != 'full'}
-    if {'full', 'no_sleep'} <= gaze.keys():
-        result |= speedup(gaze['full'], gaze['no_sleep'], options.day)
+                        updates=options.updates, rem=options.rem, young=options.young,
+                        seeds=options.seeds, scene=options.scene, **{options.scene: arms})
+    if options.scene == 'gaze':
+        result['toy'] = options.toy
+    if 'full' in arms:
+        result['at_equal_cycles'] = {arm: beside(arms['full'], entry)
+                                     for arm, entry in arms.items() if arm != 'full'}
+    if {'full', 'no_sleep'} <= arms.keys():
+        result |= speedup(arms['full'], arms['no_sleep'])
     return result
 
 
@@ -60,6 +63,7 @@ def life(days: list[dict], exam: dict | None) -> dict:
     out = {'awake_cycles': sum(d['cycles'] for d in days),
            'success': last_quarter(days),
            'success_by_day': [d['success'] for d in days],
+           'success_by_part': [part for d in days for part in d['success_by_part']],
            'reward_by_day': [d['reward'] for d in days],
            'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
            'auc_of_reward_by_day': [finite(d['auc_of_reward']) for d in days],
@@ -77,26 +81,39 @@ def beside(full: dict, arm: dict) -> dict:
         for name, e in (('full', full), ('arm', arm)) if days}}
 
 
-def cycles_to(level: float, success: list[float], day: int) -> int | None:
-    """Return the awake cycles after which ``RUN`` days in a row first had a mean of ``level``."""
-    if len(success) < RUN:
+def cycles_to(level: float, parts: list[float]) -> int | None:
+    """Return the awake cycles after which the last ``WINDOW`` parts first had a mean of ``level``.
+
+    Args:
+        level: of success.
+        parts: success by parts of ``PART`` cycles.
+
+    """
+    if len(parts) < WINDOW:
         return None
-    means = np.convolve(success, np.ones(RUN) / RUN, 'valid')
+    means = np.convolve(parts, np.ones(WINDOW) / WINDOW, 'valid')
     reached = np.flatnonzero(means >= level - 1e-9)
-    return int(day * (reached[0] + RUN)) if len(reached) else None
+    return int(PART * (reached[0] + WINDOW)) if len(reached) else None
 
 
-def speedup(full: dict, no_sleep: dict, day: int) -> dict:
+def speedup(full: dict, no_sleep: dict) -> dict:
     """Return cycles to each level of success, and those of no sleep over those of ``full``.
 
-    Medians over seeds; a level that not every seed of both arms has reached has no ratio.
+    Of the seeds that both have lived: the ratio of the medians, and the least and the greatest
+    ratio of one seed. A level that not every one of these lives has reached has no ratio.
     """
-    cycles = {str(level): {name: [cycles_to(level, s['success_by_day'], day)
-                                  for s in entry['seeds'].values()]
+    both = [s for s in full['seeds'] if s in no_sleep['seeds']]
+    cycles = {str(level): {name: [cycles_to(level, entry['seeds'][s]['success_by_part'])
+                                  for s in both]
                            for name, entry in (('full', full), ('no_sleep', no_sleep))}
               for level in LEVELS}
-    ratios = {level: round(float(np.median(c['no_sleep']) / np.median(c['full'])), 3)
-              if None not in (*c['no_sleep'], *c['full']) else None
-              for level, c in cycles.items()}
+    ratios, bands = {}, {}
+    for level, c in cycles.items():
+        all_reached = bool(both) and None not in (*c['no_sleep'], *c['full'])
+        each = np.divide(c['no_sleep'], c['full']) if all_reached else None
+        ratios[level] = round(float(np.median(c['no_sleep']) / np.median(c['full'])), 3) \
+            if all_reached else None
+        bands[level] = [round(float(v), 3) for v in (each.min(), each.max())] \
+            if all_reached else None
     return {'cycles_to_success': cycles, 'sleep_speedup_by_level': ratios,
-            'sleep_speedup': ratios[str(LEVEL)]}
+            'sleep_speedup_bands': bands, 'sleep_speedup': ratios[str(LEVEL)]}

@@ -10,8 +10,7 @@ from dylora_ros.core.agent import Agent
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.motor import Exploration
 from dylora_ros.core.predictor import Predictor, QNetwork
-from dylora_ros.experiments.babble import AUDIO_EVERY, guard_for, PERIOD, VISION_EVERY
-from dylora_ros.modalities.specs import body_signal
+from dylora_ros.experiments.babble import AUDIO_EVERY, felt, guard_for, PERIOD, VISION_EVERY
 
 
 class Feed:
@@ -23,9 +22,7 @@ class Feed:
 
     def __call__(self, i: int) -> dict[str, np.ndarray]:
         """Return the signals of cycle ``i``, in order of cycles."""
-        state = self.world.joints()
-        signals = {'body': body_signal(state.position, state.velocity,
-                                       self.guard.normalise(self.guard.last))}
+        signals = {'body': felt(self.world, self.guard)}
         self._sound.append(self.world.listen(round(16000 * PERIOD)))
         if i % VISION_EVERY == 0:
             signals['vision'] = self.world.render()

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from dylora_ros.core.agent import Agent
-from dylora_ros.experiments.babble import AUDIO_EVERY, PERIOD, VISION_EVERY
+from dylora_ros.experiments.babble import AUDIO_EVERY, felt, PERIOD, VISION_EVERY
 from dylora_ros.modalities.audio import encode_mel
 from dylora_ros.modalities.base import Percept
 from dylora_ros.modalities.keyframes import Keyframes
-from dylora_ros.modalities.specs import body_signal, EARS, RATE
+from dylora_ros.modalities.specs import EARS, RATE
 from dylora_ros.modalities.vision import pixels
 
 SIZE = 64             # of the frames
@@ -86,6 +86,12 @@ class Life:
         self.judged = 0.0, None
         self.seen = []
 
+    def wake(self, stamp: int):
+        """Go on after a nap, at ``stamp`` (ns); the world has waited."""
+        self.born = stamp - round(self.world.time * 1e9)
+        self.judged = 0.0, None
+        self.agent.wake()
+
     def remember(self, vision, signal: np.ndarray):
         """Keep the present moment, so that a dream can start from it (see ``local_context``)."""
         if len(self.seen) < 2 or self.seen[0][1] is None:
@@ -126,9 +132,7 @@ def perceive(lives: list[Life], vision, audio, i: int) -> list[dict[str, np.ndar
     heard = hear(audio, lives) if i % AUDIO_EVERY == AUDIO_EVERY - 1 else None
     out = []
     for n, life in enumerate(lives):
-        state, guard = life.world.joints(), life.agent.guard
-        signals = {'body': body_signal(state.position, state.velocity,
-                                       guard.normalise(guard.last))}
+        signals = {'body': felt(life.world, life.agent.guard)}
         if seen is not None:
             signals['vision'] = seen[n]
         if heard is not None and not life.deaf:

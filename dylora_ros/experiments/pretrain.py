@@ -10,6 +10,9 @@
    projector on that, the babble and lives in which things are shown. Other worlds judge it.
 6. The coupling of the senses, on lives of its own.
 
+Another ``--scene`` than gaze has no lives in which things are shown and no coupling; give it an
+``--out`` of its own, the folder that its agents take for ``weights``.
+
 Resumable: every step leaves files in the work folder and is skipped when they are there. The
 same seed and versions give the same weights, however long it takes.
 """
@@ -31,9 +34,10 @@ from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import train
 from dylora_ros.experiments import pretrain_states as states
+from dylora_ros.experiments.agreement import things
 from dylora_ros.experiments.babble import (
     babble_in_worlds,
-    Babbler,
+    babbler_for,
     log_states,
     PERIOD,
     States,
@@ -75,7 +79,8 @@ def babbled(options) -> dict[str, np.ndarray]:
     if not path.exists():
         say('babbling')
         part = path.with_suffix('.part.npz')
-        np.savez(part, **babble_in_worlds(options.cycles, options.lives, options.seed))
+        np.savez(part, **babble_in_worlds(options.cycles, options.lives, options.seed,
+                                         options.scene))
         part.replace(path)
     with np.load(path) as data:
         return dict(data)
@@ -171,15 +176,14 @@ class Babbling:
     """A body that babbles whatever q wants, so that q learns to look around as the babble does."""
 
     def __init__(self, body, world, seed: int):
-        self._body, self._world = body, world
-        self._babbler = Babbler(len(world.names), seed)
+        self._body, self._babbler = body, babbler_for(world, seed)
 
     def __getattr__(self, name: str):
         return getattr(self._body, name)
 
     def act(self, q: np.ndarray) -> np.ndarray:
         """Return the babbled command."""
-        return self._babbler(self._world.joints().position)
+        return self._babbler()
 
 
 def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[str]], dict]:
@@ -189,7 +193,7 @@ def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[s
     """
     done = options.work / 'life.json'
     path, each = options.work / 'life.gc', options.life // LIFE_WORLDS
-    schema = registry.row_schema(2, options.work / 'second')
+    schema = registry.row_schema(senses['body'].joints, options.work / 'second')
     if not done.exists():
         network = QNetwork(schema)
         network.load_state_dict(weights)
@@ -199,7 +203,7 @@ def lived(senses: dict, weights: dict, options) -> tuple[np.ndarray, list[list[s
         for n in range(LIFE_WORLDS + JUDGES):
             seed = 1000 * options.seed + 900 + n
             torch.manual_seed(seed)
-            world = make_world('gaze', seed)
+            world = make_world(options.scene, seed)
             agent = agent_on(log, {**senses, 'body': Babbling(senses['body'], world, seed)},
                              network, world, 0.0, seed)
             born = int(n * (each * PERIOD + 10) * 1e9)
@@ -218,7 +222,7 @@ def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]
     options.out.mkdir(parents=True, exist_ok=True)
     for name, sense in senses.items():
         sense.save(options.out / f'{name}.safetensors')
-    schema = registry.row_schema(2, options.out)
+    schema = registry.row_schema(senses['body'].joints, options.out)
     cut = len(rows) * LIFE_WORLDS // (LIFE_WORLDS + JUDGES)
     network = QNetwork(schema)
     network.load_state_dict(weights)
@@ -231,7 +235,8 @@ def ship(senses: dict, weights: dict, rows: np.ndarray, captions: list[list[str]
     save_file(projector.state_dict(), str(options.out / 'projector.safetensors'))
     say(f'projector: {json.dumps(judged)}')
     write(options.out / 'pretrain.json',
-          {'command': 'python -m dylora_ros pretrain', 'seed': options.seed,
+          {'command': 'python -m dylora_ros pretrain', 'scene': options.scene,
+           'seed': options.seed,
            'cycles': options.cycles, 'life': options.life, 'q': report,
            'next_input_errors': errors, 'projector': judged})
 
@@ -240,7 +245,8 @@ def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut
                      told: list[list[str]], options) -> tuple[Projector, dict]:
     """Fit the projector on babble, life and lives in which things are shown; judge it.
 
-    Babble and life alone have a thing in the middle of the view in one of fifty moments.
+    In gaze babble and life alone have a thing in the middle of the view in one of fifty moments;
+    a rover's babble is drawn to things as it is.
 
     Args:
         sentences: the sentence model.
@@ -251,23 +257,25 @@ def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut
         options: of the command line.
 
     """
-    record(options.work / 'shown', options.out, SHOWN_WORLDS + SHOWN_JUDGES, SHOWN_CYCLES,
-           options.seed, say)
-    shown, heard, world, schema = recorded(options.work / 'shown')
-    last = int(np.searchsorted(world, SHOWN_WORLDS))
     with GlobalContext.read(options.work / 'first' / 'babble.gc') as log:
-        babble = log.rows(0, log.committed)
-    vocabulary, truth = paraphrased(*said(told + captions[:cut] + heard[:last]))
-    state = np.concatenate([inner_states(part, schema)
-                            for part in (babble, rows[:cut], shown[:last])])
+        babble, schema = log.rows(0, log.committed), log.schema
+    taught, words, judges = [babble, rows[:cut]], told + captions[:cut], \
+        [('life', rows[cut:], captions[cut:])]
+    if options.scene == 'gaze':
+        record(options.work / 'shown', options.out, SHOWN_WORLDS + SHOWN_JUDGES, SHOWN_CYCLES,
+               options.seed, say)
+        shown, heard, world, _ = recorded(options.work / 'shown')
+        last = int(np.searchsorted(world, SHOWN_WORLDS))
+        taught, words = [*taught, shown[:last]], words + heard[:last]
+        judges.append(('shown', shown[last:], heard[last:]))
+    vocabulary, truth = paraphrased(*said(words))
+    state = np.concatenate([inner_states(part, schema) for part in taught])
     projector = fit_projector(state, schema, truth, sentences.embed(vocabulary),
                               PROJECTOR_STEPS, options.seed + 2)
     return projector, {
-        f'{thing}, {name}': judge_projector(projector, inner_states(part, schema), words,
+        f'{thing}, {name}': judge_projector(projector, inner_states(part, schema), heard,
                                             sentences, thing)
-        for name, part, words in (('life', rows[cut:], captions[cut:]),
-                                  ('shown', shown[last:], heard[last:]))
-        for thing in ('red ball', 'green cube', 'blue cylinder')}
+        for name, part, heard in judges for thing in things(words)}
 
 
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:
@@ -299,15 +307,20 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=registry.SHIPPED)
     parser.add_argument('--cycles', type=int, default=20000, help='of babble')
     parser.add_argument('--life', type=int, default=16000, help='cycles of the life')
+    parser.add_argument('--scene', default='gaze', choices=('gaze', 'forage'))
     parser.add_argument('--lives', type=int, default=20, help='worlds to babble in')
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.scene != 'gaze' and options.out == registry.SHIPPED:
+        parser.error(f'the weights that ship are of gaze; give those of {options.scene} a folder '
+                     'of their own with --out')
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
     resumed = any(options.work.iterdir())
     data = babbled(options)
-    senses = {name: registry.make(name, weights=None) for name in ORDER}
+    joints = data['commands'].shape[1]
+    senses = {name: registry.make(name, joints, weights=None) for name in ORDER}
     caches = first(senses, data, options.work / 'first', np.random.default_rng(options.seed))
     weights, q = first_q(data, caches, options)
     decoders(senses, data, caches, q, options)
@@ -316,7 +329,8 @@ def main(arguments: list[str] | None = None):
     rows, captions, errors = lived(senses, weights, options)
     ship(senses, weights, rows, captions, told, errors, options)
     report = fit_coupling(options.work / 'coupling', options.out,
-                          options.out / 'coupling.safetensors', seed=options.seed)
+                          options.out / 'coupling.safetensors',
+                          seed=options.seed) if options.scene == 'gaze' else None
     known = json.loads((options.out / 'pretrain.json').read_text())
     write(options.out / 'pretrain.json', {**known, 'coupling': report, 'resumed': resumed,
                                           'processor_seconds': round(time.process_time())})

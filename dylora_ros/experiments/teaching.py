@@ -37,6 +37,10 @@ PARAPHRASES = {
         'I see the {0} at the {1}.', 'The {0} is near the {1} edge of the picture.'),
     r'I hear the (.+) (from the left|from the right|in front of me)\.': (
         'The sound of the {0} comes {1}.', 'The {0} makes a sound {1}.'),
+    r'I touch the (.+) and it feeds me\.': (
+        'The {} feeds me.', 'I am eating at the {}.', 'I am at the {} and get food.'),
+    r'I touch the (.+) but it is silent\.': (
+        'The {} gives me nothing.', 'I am at the {} and it has no food.'),
 }
 
 

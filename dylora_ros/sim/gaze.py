@@ -17,6 +17,7 @@ VOICES = {
     'blue_cylinder': Voice(587.0, (1.0, 0.6), 5.0),
 }
 SCREEN_AT, SCREEN_SIZE = (1.5, 5.9, 1.6), (1.8, 1.2)     # m: middle, half width and height
+_AWAY = 1.2                  # rad from a toy that is to be out of the view; half of that is 0.52
 _PULL, _DRAG = 6.0, 2.5      # N/kg/m and N/kg/(m/s): how toys follow their paths
 
 
@@ -99,6 +100,14 @@ class Gaze(World):
     def direction(self, toy: str) -> tuple[float, float]:
         """Return (right, up) of a toy in half views, as ``view.direction`` does."""
         return view.direction(self, toy)
+
+    def turn_away(self):
+        """Turn the head so that the named toy is out of the view, as another's hand would."""
+        where, pan = self.data.body(self.toy).xpos, self.data.joint('pan')
+        bearing = np.arctan2(where[1], where[0])
+        pan.qpos = bearing + (_AWAY if bearing < 0 else -_AWAY)
+        pan.qvel = 0.0
+        mujoco.mj_forward(self.model, self.data)
 
     def success(self) -> bool:
         """Whether the named toy is within the central third of the view."""

@@ -118,6 +118,14 @@ class World(ABC):
         return np.array([j.type[0] == int(mujoco.mjtJoint.mjJNT_HINGE)
                          and not self.model.jnt_limited[j.id] for j in self._joints])
 
+    @property
+    def ranges(self) -> np.ndarray:
+        """Return least and greatest position of the commanded joints, (joints, 2), rad.
+
+        Those of joints that may turn on for ever mean nothing.
+        """
+        return np.array([self.model.jnt_range[j.id] for j in self._joints])
+
     def step(self, seconds: float):
         """Advance the physics by about this many seconds (whole time steps).
 

@@ -101,3 +101,18 @@ def test_a_log_full_of_life_is_as_tiring():
     """The negative twin: with more room it is half as tired."""
     assert Tiredness(200, 50).level(50) == 1
     assert Tiredness(200, 1000).level(50) == 0.25
+
+
+def test_a_newborn_tires_soon_and_the_grown_as_late_as_ever():
+    tired = Tiredness(1000, 5000, young=100)
+    assert tired.level(100) == 1
+    limits = []
+    for committed in (0, 300, 800, 4000, 9000):
+        tired.slept(committed)
+        limits.append(tired.limit)
+    assert limits == [100, 100, 200, 1000, 1000]
+
+
+def test_without_youth_the_first_sleep_is_as_late_as_any():
+    """The negative twin."""
+    assert Tiredness(1000, 5000).level(100) == 0.1

@@ -8,11 +8,13 @@ import pytest
 
 from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.experiments import days as module
-from dylora_ros.experiments.days import Days, FIRST
+from dylora_ros.experiments import one_life as module
 from dylora_ros.experiments.days_figure import draw, smoothed
+from dylora_ros.experiments.one_life import Days, FIRST
+from dylora_ros.modalities import registry
 
-OPTIONS = SimpleNamespace(q_steps=1, updates=3, rem=0)
+OPTIONS = SimpleNamespace(q_steps=1, updates=3, rem=0, day=300, young=300, scene='gaze',
+                          weights=registry.SHIPPED)
 
 
 def a_day(days: Days, cycles: int = 300):
@@ -36,7 +38,8 @@ def a_day(days: Days, cycles: int = 300):
 def born(tmp_path):
     """Return a function that makes (or finds again) a life."""
     reward = SimpleNamespace(rewards=lambda state: state[:, 0])
-    return lambda arm='no_childhood': Days(arm, 0, tmp_path, reward, OPTIONS)
+    return lambda arm='no_childhood', **options: Days(
+        arm, 0, tmp_path, reward, SimpleNamespace(**{**vars(OPTIONS), **options}))
 
 
 def test_a_night_teaches_q_and_the_continuous_q(born):
@@ -107,15 +110,56 @@ def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
     assert [d['day'] for d in born().days] == [0, 1]
 
 
-def test_the_untrained_learn_nothing(born):
-    days = born('untrained')
+@pytest.mark.parametrize('arm', ['untrained', 'no_nrem'])
+def test_the_untrained_learn_nothing(born, arm):
+    days = born(arm)
     days.night(a_day(days), 11.0)
     assert 'will' not in days.days[0]
     assert days.chest.load() is None
 
 
+def napping(born, arm='no_childhood', **options):
+    """Return a life of 300 rows that is tired after 100, and its agent's memory of the day."""
+    days = born(arm, young=100, **options)
+    days._childhood = None                      # too long to be read here
+    life = a_day(days)
+    told = SimpleNamespace(woken=[])
+    life.agent.senses = {'body': SimpleNamespace(reachable=None, forget_expectation=lambda: None)}
+    life.wake = told.woken.append
+    for done in range(1, 301):
+        days.awake(life, done)
+    return days, life, told
+
+
+def test_the_young_nap_and_the_night_has_what_is_left_of_the_updates(born):
+    days, life, told = napping(born, updates=30)
+    assert told.woken == [310 * 40_000_000 + 9_600_000_000] * 2     # after 100 and 200 cycles
+    assert int(days.chest.load().updates) == 20 * FIRST
+    assert life.agent.will is not None
+    days.night(life, 11.0)
+    assert int(days.chest.load().updates) == 30 * FIRST
+    assert days.days[0]['naps'] == 2
+
+
+@pytest.mark.parametrize('arm', ['untrained', 'no_nrem', 'no_sleep'])
+def test_who_does_not_learn_in_sleep_does_not_nap(born, arm):
+    """The negative twin."""
+    days, life, told = napping(born, arm, updates=30)
+    assert told.woken == []
+    days.night(life, 11.0)
+    assert days.days[0]['naps'] == 0
+
+
+def test_success_is_told_by_parts_of_the_day(born):
+    days = born('untrained')
+    life = a_day(days)
+    life.success = [False] * 150 + [True] * 150
+    days.night(life, 11.0)
+    assert days.days[0]['success_by_part'] == [0.0, 1.0]
+
+
 def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):
-    result = {'day': 500, 'gaze': {
+    result = {'day': 500, 'scene': 'gaze', 'gaze': {
         'full': {'seeds': {'0': {'success_by_day': [0.1] * 8},
                            '1': {'success_by_day': [0.3] * 7}}},
         'deaf': {'seeds': {'0': {'success_by_day': [0.1] * 2}}}}}

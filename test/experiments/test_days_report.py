@@ -7,31 +7,37 @@ import pytest
 
 from dylora_ros.experiments.days_report import beside, cycles_to, last_quarter, speedup, summary
 
-OPTIONS = SimpleNamespace(day=1500, q_steps=40, updates=3000, rem=150, seeds=[0], toy='red_ball')
+OPTIONS = SimpleNamespace(day=1500, q_steps=40, updates=3000, rem=150, young=300,
+                          seeds=[0], toy='red_ball', scene='gaze')
 
 
 def arm(**lives):
     return {'seeds': {s: {'success_by_day': days} for s, days in lives.items()}}
 
 
-def test_a_level_is_reached_by_the_mean_of_three_days():
-    assert cycles_to(0.5, [0.9, 0.1, 0.2, 0.6, 0.7], 1500) == 7500
-    assert cycles_to(0.5, [0.4, 0.5, 0.6], 1500) == 4500
-    assert cycles_to(0.5, [0.4, 0.5, 0.59], 1500) is None
-    assert cycles_to(0.1, [1.0, 1.0], 1500) is None, 'too few days'
+def parts(**lives):
+    return {'seeds': {s: {'success_by_part': of} for s, of in lives.items()}}
+
+
+def test_a_level_is_reached_by_the_mean_of_the_last_minute():
+    assert cycles_to(0.5, [0.0] * 10 + [1.0] * 5) == 2250
+    assert cycles_to(0.5, [0.5] * 10) == 1500
+    assert cycles_to(0.5, [0.5] * 9 + [0.4] * 6) is None
+    assert cycles_to(0.1, [1.0] * 9) is None, 'too short a life'
 
 
 def test_the_speedup_is_cycles_without_sleep_over_cycles_with_it():
-    slow, fast = [0.1, 0.1, 0.1, 0.6, 0.6, 0.6], [0.6, 0.6, 0.6]
-    told = speedup(arm(a=fast, b=fast), arm(a=slow, b=slow), 1500)
-    assert told['cycles_to_success']['0.5'] == {'full': [4500, 4500], 'no_sleep': [9000, 9000]}
-    assert told['sleep_speedup'] == 2.0
+    slow, slower, fast = [0.1] * 10 + [0.6] * 20, [0.1] * 20 + [0.6] * 10, [0.6] * 10
+    told = speedup(parts(a=fast, b=fast, c=fast), parts(a=slow, b=slower, d=fast))
+    assert told['cycles_to_success']['0.5'] == {'full': [1500, 1500], 'no_sleep': [2700, 4200]}
+    assert told['sleep_speedup'] == 2.3
+    assert told['sleep_speedup_bands']['0.5'] == [1.8, 2.8]
 
 
 def test_a_level_that_one_seed_did_not_reach_has_no_speedup():
-    told = speedup(arm(a=[0.6] * 3, b=[0.2] * 3), arm(a=[0.6] * 3, b=[0.6] * 3), 1500)
+    told = speedup(parts(a=[0.6] * 10, b=[0.2] * 10), parts(a=[0.6] * 10, b=[0.6] * 10))
     assert told['sleep_speedup'] is None
-    assert told['cycles_to_success']['0.5']['full'] == [4500, None]
+    assert told['cycles_to_success']['0.5']['full'] == [1500, None]
 
 
 def test_arms_are_compared_seed_by_seed_over_as_many_days():
@@ -48,7 +54,8 @@ def test_the_last_quarter_of_few_days_is_the_last_one():
 def test_the_summary_finds_every_life_and_its_exam(tmp_path):
     for name, success in (('full-0', 0.6), ('full-1', 0.2), ('deaf-0', 0.1)):
         (tmp_path / name).mkdir()
-        day = {'cycles': 1500, 'success': success, 'reward': 0.0, 'cycle_cpu_ms': 9.0,
+        day = {'cycles': 1500, 'success': success,
+               'success_by_part': [success] * 10, 'reward': 0.0, 'cycle_cpu_ms': 9.0,
                'auc_of_reward': float('nan'), 'will': {'updates': 3}}
         (tmp_path / name / 'days.json').write_text(json.dumps([day]))
     (tmp_path / 'full-0' / 'exam.json').write_text('{"success": 0.7}')

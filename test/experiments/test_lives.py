@@ -16,6 +16,7 @@ class World:
         self.steps = 0
 
     time = property(lambda self: 0.04 * self.steps)
+    unlimited = np.array([False, False])
 
     def reset(self):
         self.steps = 0

@@ -199,3 +199,13 @@ def test_a_collision_is_heard(world, monkeypatch):
     world.step(0.2)
     assert before < 2e-3
     assert np.abs(world.listen(640)).max() > 0.03
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_a_hand_turns_the_head_away_from_the_toy(seed):
+    world = worlds.make('gaze', seed)
+    world.turn_away()
+    assert abs(world.direction(world.toy)[0]) > 1
+    low, high = world.model.joint('pan').range
+    assert low < world.joints().position[0] < high
+    world.close()

@@ -1,0 +1,197 @@
+"""The named toy is out of the view: whether hearing or memory finds it again.
+
+The agents are those of ``experiment life`` (its ``--work``), as they are after their last day;
+they act without exploration and remember nothing of it afterwards. Episodes of three kinds, the
+same for all arms of a seed:
+
+- ``heard``: a new world in which the toy is out of the view and sounds;
+- ``silent``: it is out of the view and another one sounds;
+- ``remembered``: it does not sound; two seconds after the beginning, in which the agent does what
+  it wants, a hand turns the head so that it is out of the view. Counts only where it was seen.
+
+``--out`` takes how often it is in the view again within three seconds, how long that takes, and
+how much of the episode it is in the middle; and the differences of the other arms to ``full``,
+episode by episode. The last line is one JSON object.
+"""
+
+import argparse
+from collections.abc import Iterator
+from itertools import count
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from dylora_ros.experiments.babble import PERIOD
+from dylora_ros.experiments.days import begun
+from dylora_ros.experiments.lives import Life, live
+from dylora_ros.experiments.one_life import Days, PAUSE, stated
+from dylora_ros.experiments.progress import say
+from dylora_ros.experiments.searching import SOON
+from dylora_ros.experiments.statistics import interval
+from dylora_ros.modalities import registry
+from dylora_ros.paths import share_file
+from dylora_ros.provenance import provenance, write
+from dylora_ros.sim.gaze import TOYS
+
+KINDS = 'heard', 'silent', 'remembered'
+SEEN = 50             # cycles before the head is turned
+LENGTH = 150          # cycles of a search
+_IN_VIEW = 0.5        # share of the cycles before, to say that it was seen
+
+
+def in_view(world) -> bool:
+    """Whether the named toy is in the view."""
+    return max(map(abs, world.direction(world.toy))) <= 1
+
+
+def beginnings(world, kind: str, first: int) -> Iterator[int]:
+    """Yield seeds with which the world begins as a kind of episode does; see the module."""
+    for seed in count(first):
+        world.reset(seed)
+        world.step(PERIOD)                # the first voice is chosen
+        if kind == 'remembered':
+            fits = in_view(world) and world.sounding != world.toy
+        else:
+            fits = not in_view(world) and (world.sounding == world.toy) == (kind == 'heard')
+        if fits:
+            yield seed
+
+
+class Searching:
+    """What one life does in an episode.
+
+    Attributes:
+        seen: whether the toy was seen before the search began.
+        view: of every cycle of the search, whether the toy is in the view.
+        middle: likewise, in the middle of it.
+    """
+
+    def __init__(self, life: Life, kind: str):
+        self._life, self._begin = life, SEEN if kind == 'remembered' else 0
+        self._before: list[bool] = []
+        self.view: list[bool] = []
+        self.middle: list[bool] = []
+
+    def look(self, done: int):
+        """Take down a cycle, ``done`` of the episode being over."""
+        world = self._life.world
+        if done > self._begin:
+            self.view.append(in_view(world))
+            self.middle.append(world.success())
+            return
+        self._before.append(in_view(world))
+        if done == self._begin:
+            world.turn_away()
+
+    def told(self) -> dict:
+        """Return what is told of the episode; a toy never found counts as found at its end."""
+        first = self.view.index(True) if any(self.view) else len(self.view)
+        return {'counts': not self._before or bool(np.mean(self._before) >= _IN_VIEW),
+                'found_soon': first * PERIOD <= SOON, 'seconds': round(first * PERIOD, 2),
+                'middle': round(float(np.mean(self.middle)), 4)}
+
+
+def episode(lives: list[Life], kind: str, vision, audio) -> list[dict]:
+    """Let all lives live through an episode that their worlds are ready for."""
+    searches = [Searching(life, kind) for life in lives]
+    for life in lives:
+        log = life.agent.log
+        life.wake(int(log.rows(log.committed - 1, log.committed)['stamp'][0]) + PAUSE)
+
+    def look(done: int):
+        for search in searches:
+            search.look(done)
+
+    live(lives, vision, audio, LENGTH + (SEEN if kind == 'remembered' else 0), look)
+    return [search.told() for search in searches]
+
+
+def summary(told: dict[str, dict[str, list[list[dict]]]]) -> dict:
+    """Return means by kind and arm, and the differences to ``full``.
+
+    Args:
+        told: kind -> arm -> seeds -> episodes.
+
+    """
+    out: dict = {}
+    for kind, arms in told.items():
+        out[kind] = {arm: means(seeds) for arm, seeds in arms.items()}
+        for arm, seeds in arms.items():
+            if arm != 'full' and 'full' in arms:
+                out[kind][arm]['minus_full'] = less(seeds, arms['full'])
+    return out
+
+
+def means(seeds: list[list[dict]]) -> dict:
+    """Return the means of the episodes that count."""
+    counted = [e for episodes in seeds for e in episodes if e['counts']]
+    return {'episodes': len(counted), **({} if not counted else {
+        k: round(float(np.mean([e[k] for e in counted])), 4)
+        for k in ('found_soon', 'seconds', 'middle')})}
+
+
+def less(arm: list[list[dict]], full: list[list[dict]]) -> dict:
+    """Return mean and 95 % interval of the differences in episodes that count for both."""
+    pairs = [(a, f) for ours, theirs in zip(arm, full, strict=False)
+             for a, f in zip(ours, theirs, strict=True) if a['counts'] and f['counts']]
+    if not pairs:
+        return {'episodes': 0}
+    return {'episodes': len(pairs), **{
+        k: {n: round(v, 4) for n, v in interval(np.array(
+            [[float(a[k]) - float(f[k]) for a, f in pairs]])).items()}
+        for k in ('found_soon', 'seconds', 'middle')}}
+
+
+def main(arguments: list[str] | None = None):
+    """Let them search; see the module."""
+    parser = argparse.ArgumentParser(prog='dylora_ros experiment lost-toy', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work', type=Path, default=Path('life'))
+    parser.add_argument('--out', type=Path, default=Path('docs/results/lost_toy.json'))
+    parser.add_argument('--arms', nargs='*', default=['full', 'deaf', 'no_gc'])
+    parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    parser.add_argument('--episodes', type=int, default=30, help='of each kind')
+    parser.add_argument('--statements', type=Path)
+    parser.add_argument('--toy', default='red_ball', choices=TOYS)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    vision, audio = (registry.make(n) for n in ('vision', 'audio'))
+    reward = stated(options.statements or share_file('config/statements.yaml'))
+    of = SimpleNamespace(scene='gaze', weights=registry.SHIPPED, toy=options.toy, day=1500,
+                         young=1500)                       # no day is lived here
+    found = [(arm, seed) for arm in options.arms for seed in options.seeds
+             if (options.work / f'{arm}-{seed}' / 'context.gc').exists()]
+    if not found:
+        parser.error(f'{options.work} holds no life of {options.arms}; live some first: '
+                     f'python -m dylora_ros experiment life --work {options.work}')
+    lives = begun(Days(arm, seed, options.work, reward, of).exam for arm, seed in found)
+    ready = {(kind, seed): beginnings(lives[0].world, kind, 10_000 * (seed + 1))
+             for kind in KINDS for seed in options.seeds}
+    told: dict = {kind: {arm: [] for arm, _ in found} for kind in KINDS}
+    for kind in KINDS:
+        rows: dict = {who: [] for who in found}
+        for n in range(options.episodes):
+            seeds = {seed: next(ready[kind, seed]) for seed in options.seeds}
+            for (_, seed), life in zip(found, lives, strict=True):
+                life.world.reset(seeds[seed])
+            for who, result in zip(found, episode(lives, kind, vision, audio), strict=True):
+                rows[who].append(result)
+            say(f'{kind} {n + 1}/{options.episodes}')
+        for (arm, _), episodes in rows.items():
+            told[kind][arm].append(episodes)
+    for (arm, seed), life in zip(found, lives, strict=True):
+        life.agent.log.close()
+        (options.work / f'{arm}-{seed}' / 'exam.gc').unlink()
+    lives[0].world.close()
+    result = provenance('python -m dylora_ros experiment lost-toy', ('torch', 'numpy', 'mujoco'),
+                        seeds=options.seeds, toy=options.toy, lives=[f'{a}-{s}' for a, s in found],
+                        lost=summary(told))
+    write(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+    main()
