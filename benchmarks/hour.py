@@ -1,11 +1,12 @@
 """One life in the real ROS graph, in real time, with several sleeps: what they bring.
 
-    python benchmarks/hour.py [--seconds 3600] [--awake 60] [--rem 5] [--nrem 30] [--memory DIR]
+    python benchmarks/hour.py [--seconds 3600] [--awake S] [--rem S] [--nrem S] [--memory DIR]
 
 Starts the agent (``dylora_ros run``) with an empty memory and asks its monitor and its world for
-their figures every few seconds. For each time awake: mean reward, share of cycles with the named
-toy in the central third of the view, and whether a deadline was missed; for each sleep, what it
-reported. The last line is one JSON object.
+their figures every few seconds. Without ``--awake`` it sleeps when it is tired, as the agent does
+by itself. For each time awake: mean reward, share of cycles with the named toy in the central
+third of the view, and whether a deadline was missed; for each sleep, what it reported. The last
+line is one JSON object.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import sys
 import tempfile
 import time
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -23,18 +26,18 @@ from dylora_ros.provenance import provenance, write  # noqa: E402
 from dylora_ros.run import Observer  # noqa: E402
 
 RESULT = ROOT / 'docs' / 'results' / 'hour.json'
-PARAMETERS = """/**/lifecycle_manager:
-  ros__parameters:
-    sleep_after: {awake}
-    rem_seconds: {rem}
-    nrem_seconds: {nrem}
-/**/predictor:
-  ros__parameters:
-    rem_seconds: {rem}
-    nrem_seconds: {nrem}
-"""
 _LOOK = 5.0           # s between two looks
 _COUNTS = 'hits', 'counted', 'cycles', 'rewarded', 'late'
+
+
+def wanted(options) -> dict:
+    """Return the parameters of the nodes."""
+    budgets = {'rem_seconds': options.rem, 'nrem_seconds': options.nrem}
+    values: dict[str, dict] = {'lifecycle_manager': dict(budgets), 'predictor': budgets}
+    if options.awake is not None:
+        values['lifecycle_manager']['sleep_after'] = options.awake
+        values['global_context'] = {'young_tired_after': 90_000}
+    return {f'/**/{node}': {'ros__parameters': v} for node, v in values.items()}
 
 
 def look(observer: Observer) -> dict | None:
@@ -75,9 +78,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=3600.0)
-    parser.add_argument('--awake', type=float, default=60.0, help='s between two sleeps')
-    parser.add_argument('--rem', type=float, default=5.0, help='s')
-    parser.add_argument('--nrem', type=float, default=30.0, help='s')
+    parser.add_argument('--awake', type=float, help='s between two sleeps, however tired')
+    parser.add_argument('--rem', type=float, default=60.0, help='s, at most')
+    parser.add_argument('--nrem', type=float, default=300.0, help='s, at most')
     parser.add_argument('--memory', type=Path, help='where the life is kept; default: nowhere')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=RESULT)
@@ -87,8 +90,7 @@ def main():
         if (memory / 'context.gc').exists():
             parser.error(f'{memory} holds a life already; this one begins newborn')
         parameters = Path(folder) / 'hour.yaml'
-        parameters.write_text(PARAMETERS.format(awake=options.awake, rem=options.rem,
-                                                nrem=options.nrem))
+        parameters.write_text(yaml.safe_dump(wanted(options)))
         command = ['run', '--headless', '--duration', str(options.seconds), '--memory',
                    str(memory), '--params-file', str(parameters), '--seed', str(options.seed)]
         with open(Path(folder) / 'out', 'w+') as out:

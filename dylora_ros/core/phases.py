@@ -68,6 +68,19 @@ def plan(source: Phase, target: Phase, present: frozenset[str]) -> Plan:
     return Plan(down, up)
 
 
+def sleep_seconds(awake: float, least: float, share: float, most: float) -> float:
+    """Return how long a phase of sleep lasts, s: the longer the agent was awake, within limits.
+
+    Args:
+        awake: s since the last sleep.
+        least: s that are worth falling asleep for.
+        share: of the time awake.
+        most: s, the budget of the phase; it is never exceeded.
+
+    """
+    return min(most, max(least, share * awake))
+
+
 class Tiredness:
     """When to fall asleep: rows lived since the last sleep, against a limit.
 

@@ -1,18 +1,18 @@
 """Global context node: the heart. It beats the cycles and writes the log."""
 
-import json
 
 import numpy as np
 
 from dylora_ros.core.agent import finish
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_LATE, GlobalContext
 from dylora_ros.core.cycle import Composer, Prediction
+from dylora_ros.core.milestone import Milestone, SLEPT
 from dylora_ros.core.phases import Phase, Tiredness
 from dylora_ros.core.seal import Receiver, RowTags, Sender, Verdicts
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir
-from dylora_ros.paths import memory_dir, write_whole
+from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages
 from dylora_ros.ros.interfaces import MODALITIES
 from dylora_ros.ros.parameters import Param
@@ -35,6 +35,8 @@ class GlobalContextNode(SealedNode):
         RATE, JOINTS, CAPACITY, WINDOW,
         Param('tired_after', 90_000, 'Waking rows after which sleep is due (one hour).',
               100, 100_000_000),
+        Param('young_tired_after', 500, 'The same for a newborn (20 s), which learns much from '
+              'little; grows with its life to tired_after.', 100, 100_000_000),
         WEIGHTS, MEMORY)
     PUBLISHES = ('context/now', 'context/row', 'context/fill', 'context/tiredness',
                  'context/heatmap', 'diagnostics')
@@ -54,23 +56,14 @@ class GlobalContextNode(SealedNode):
         self._sender = Sender(life().secret, 'context')
         self._dreams = Receiver(life().secret, 'dream')
         self._verdicts = Verdicts(life().secret)
-        self._tired_file = path.with_name('slept.json')
-        self.tired = Tiredness(v['tired_after'], self.log.capacity)
-        self.tired.slept(self._slept_at())
+        self._slept = Milestone(path.with_name(SLEPT))
+        self.tired = Tiredness(v['tired_after'], self.log.capacity, v['young_tired_after'])
+        self.tired.slept(self._slept.row(
+            self.log.committed, lambda error: self.get_logger().warning(
+                f'{self._slept.path} is damaged ({error}); when it last slept is not known, it '
+                'may be tired early')))
         self.composer = Composer(schema)
         self._heat = np.zeros((schema.width, _SHOWN), np.float32)
-
-    def _slept_at(self) -> int:
-        """Return the row after which it last slept; 0 when that is not known."""
-        try:
-            at = int(json.loads(self._tired_file.read_text())['committed'])
-        except FileNotFoundError:
-            return 0
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.get_logger().warning(f'{self._tired_file} is damaged ({error}); when it last '
-                                      'slept is not known, it may be tired early')
-            return 0
-        return min(at, self.log.committed)       # the log may be a new one
 
     def start(self):
         """Start the heart."""
@@ -113,7 +106,7 @@ class GlobalContextNode(SealedNode):
         # a sleep that was cut short (a lost process, a kill) does not count: still tired
         if phase == Phase.AWAKE and self._was == Phase.NREM:
             self.tired.slept(self.log.committed)
-            write_whole(self._tired_file, json.dumps({'committed': self.log.committed}))
+            self._slept.set(self.log.committed)
         self._was = phase
         if phase == Phase.AWAKE:
             self.composer.clear()

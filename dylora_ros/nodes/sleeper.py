@@ -11,7 +11,10 @@ _Q_SHARE = 0.6         # of the budget of NREM, at most; the will has the rest
 # Rows after which q learns again. When it changes, the will has to find its way in what it reads
 # anew: with a q that learned in each of nine short nights, the will forgot more than it learned.
 _Q_ROWS = 6000
-_LEARNED = 'q_learned.json'
+# A sleep is as long as the time awake before asks for (s at least, share of it), within the
+# budgets of the phases; the first NREM has the childhood to learn, and q takes its time.
+_REM, _NREM = (5.0, 0.1), (10.0, 0.5)
+_NEWBORN, _Q_SECONDS = 30.0, 60.0
 
 
 class Sleeper:
@@ -103,25 +106,34 @@ def _train(options: dict, pipe) -> dict:
 
     from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
+    from dylora_ros.core.milestone import LEARNED, Milestone
+    from dylora_ros.core.phases import sleep_seconds
     from dylora_ros.core.sleep import not_trained, PASSES, RATE, train
     from dylora_ros.core.will_training import Budget, Chest, learn
-    start, seconds, folder = time.monotonic(), options['NREM'], Path(options['memory'])
+    start, folder = time.monotonic(), Path(options['memory'])
     log, network = _open(options)
+    chest, learned = Chest(folder, log.schema), Milestone(folder / LEARNED)
+    q_too = log.committed - learned.row(log.committed) >= _Q_ROWS
+    least, share = _NREM
+    seconds = sleep_seconds(_awake(log, options), least if chest.good.exists() else _NEWBORN,
+                            share, options['NREM'])
+    if q_too:
+        seconds = min(options['NREM'], seconds + _Q_SECONDS)
     rows, forged = _genuine(log, options)
     data = Experience(rows, log.schema)
     seed = options['seed'] + log.committed
-    share = _Q_SHARE if _due(folder, log.committed) else 0.0
-    if share:
+    share = _Q_SHARE if q_too else 0.0
+    if q_too:
         report = train(network, data, share * seconds, seed=seed, lr=RATE, passes=PASSES,
                        childhood=rehearsal.experience(Path(options['weights']), log.schema),
                        progress=lambda done, left: pipe.send(
                            ('progress', (share * min(done, 1.0), left + (1 - share) * seconds))))
         if report.kept:
             network.save(folder / 'q.safetensors')
-        _learned(folder, log.committed)
+        learned.set(log.committed)
     else:
         report = not_trained(network, data)
-    will = learn(Chest(folder, log.schema), network, data, rows,
+    will = learn(chest, network, data, rows,
                  Budget(seconds - (time.monotonic() - start),
                         lambda done, left: pipe.send(
                             ('progress', (share + (1 - share) * done, left)))),
@@ -133,19 +145,11 @@ def _train(options: dict, pipe) -> dict:
     return _plain(told)
 
 
-def _due(folder: Path, committed: int) -> bool:
-    """Whether enough was lived (or dreamt) since q learned for it to learn again."""
-    import json
-    try:
-        learned = int(json.loads((folder / _LEARNED).read_text())['row'])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return True
-    return not learned <= committed < learned + _Q_ROWS
-
-
-def _learned(folder: Path, committed: int):
-    from dylora_ros.provenance import write
-    write(folder / _LEARNED, {'row': committed})
+def _awake(log, options: dict) -> float:
+    """Return how long it was awake since it last slept, s."""
+    from dylora_ros.core.milestone import Milestone, SLEPT
+    slept = Milestone(Path(options['memory']) / SLEPT).row(log.committed)
+    return (log.committed - slept) * options['period']
 
 
 def _childhood(options: dict, own, schema):
@@ -202,6 +206,7 @@ def _dream(options: dict, pipe) -> dict:
 
     from dylora_ros.core.dreamer import Dreamer
     from dylora_ros.core.lowrank import SchemaError
+    from dylora_ros.core.phases import sleep_seconds
     from dylora_ros.core.predictor import Predictor
     from dylora_ros.core.will_training import Chest
     from dylora_ros.modalities import keyframes, registry
@@ -231,6 +236,6 @@ def _dream(options: dict, pipe) -> dict:
         will = None
     dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every,
                       lambda: keyframes.recall(senses, moments, rng), will)
-    report = dreamer.run(options['REM'], progress=lambda share, left: pipe.send(
-        ('progress', (share, left))))
+    report = dreamer.run(sleep_seconds(_awake(log, options), *_REM, options['REM']),
+                         progress=lambda share, left: pipe.send(('progress', (share, left))))
     return vars(report)

@@ -10,6 +10,7 @@ from dylora_ros.core.phases import (
     PHASE_NODES,
     PhaseError,
     plan,
+    sleep_seconds,
     Tiredness,
     TRANSITIONS,
 )
@@ -116,3 +117,12 @@ def test_a_newborn_tires_soon_and_the_grown_as_late_as_ever():
 def test_without_youth_the_first_sleep_is_as_late_as_any():
     """The negative twin."""
     assert Tiredness(1000, 5000).level(100) == 0.1
+
+
+@pytest.mark.parametrize(('awake', 'seconds'), [(0, 10), (20, 10), (60, 30), (10_000, 300)])
+def test_sleep_lasts_the_longer_the_longer_the_day_was_within_limits(awake, seconds):
+    assert sleep_seconds(awake, 10, 0.5, 300) == seconds
+
+
+def test_no_sleep_exceeds_its_budget_even_if_it_is_hardly_worth_it():
+    assert sleep_seconds(60, 10, 0.5, 3) == 3

@@ -10,12 +10,14 @@ import torch
 
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.milestone import LEARNED, Milestone, SLEPT
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
 from dylora_ros.core.seal import RowTags, Secret, write_bundle
 from dylora_ros.core.will_training import Chest
 from dylora_ros.modalities import registry
-from dylora_ros.nodes.sleeper import _childhood, _due, _learned, _sealed, Sleeper
+from dylora_ros.nodes import sleeper as module
+from dylora_ros.nodes.sleeper import _childhood, _sealed, Sleeper
 
 ROWS = 300
 SECRET = bytes(range(32))
@@ -82,6 +84,7 @@ def test_after_a_kill_it_sleeps_again_and_reports_what_q_and_the_will_learned(
         options, tmp_path):
     schema = registry.row_schema(2, registry.SHIPPED)
     chest = Chest(tmp_path, schema)
+    (tmp_path / SLEPT).write_text('rubbish')
     chest.night.with_suffix('.part').write_bytes(b'half')          # what a kill leaves behind
     (tmp_path / 'q.part').write_bytes(b'half')
     sleeper = Sleeper(options)
@@ -126,18 +129,35 @@ def test_without_a_childhood_the_night_is_of_this_life_alone(options):
     assert _childhood(options, None, registry.row_schema(2, registry.SHIPPED)) is None
 
 
-def test_q_learns_again_when_enough_was_lived(tmp_path):
-    assert _due(tmp_path, 100), 'it never did'
-    _learned(tmp_path, 1000)
-    assert not _due(tmp_path, 6999)
-    assert _due(tmp_path, 7000)
-    assert _due(tmp_path, 999), 'another log, begun anew'
-    (tmp_path / 'q_learned.json').write_text('rubbish')
-    assert _due(tmp_path, 1001)
+class Pipe:
+    """Hears nothing."""
+
+    def send(self, message):
+        pass
+
+
+@pytest.mark.parametrize(('rows', 'due'), [(ROWS, True), (ROWS + 1, False)])
+def test_q_learns_when_enough_was_lived(options, tmp_path, monkeypatch, rows, due):
+    monkeypatch.setattr(module, '_Q_ROWS', rows)
+    report = module._train(options, Pipe())
+    assert (report['steps'] > 0) == due
+    assert Milestone(tmp_path / LEARNED).row(ROWS) == (ROWS if due else 0)
+
+
+@pytest.mark.parametrize(('slept', 'newborn', 'budget', 'seconds'), [
+    (0, True, 300.0, module._NEWBORN), (0, False, 300.0, 10.0), (0, False, 3.0, 3.0)])
+def test_a_night_is_as_long_as_the_day_before_asks_for(
+        options, tmp_path, monkeypatch, slept, newborn, budget, seconds):
+    told = []
+    monkeypatch.setattr('dylora_ros.core.will_training.learn',
+                        lambda chest, network, data, rows, budget, *_, **__: told.append(budget))
+    if not newborn:
+        (tmp_path / 'will.safetensors').touch()
+    module._train({**options, 'NREM': budget}, Pipe())
+    assert told[0].seconds == pytest.approx(seconds, abs=2.0)
 
 
 def test_in_a_night_between_q_stays_and_the_will_learns(options, tmp_path):
-    _learned(tmp_path, ROWS)
     sleeper = Sleeper(options)
     report = night(sleeper, over)[-1][1]
     sleeper.stop()

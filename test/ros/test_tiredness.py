@@ -36,14 +36,14 @@ def test_death_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 def test_sleep_is_remembered_by_replacing_the_file(bench):
     node = heart(bench, 7)
     path = bench.memory / 'slept.json'
-    path.write_text('{"committed": 3}')
+    path.write_text('{"row": 3}')
     before = path.stat().st_ino
     phase = bench.voice('phase')
     for word in ('NREM', 'AWAKE'):
         phase.publish(messages.text_msg(word))
         assert bench.spin_until(lambda word=word: node.phase.name == word)
     assert path.stat().st_ino != before
-    assert json.loads(path.read_text()) == {'committed': 7}
+    assert json.loads(path.read_text()) == {'row': 7}
     assert node.tired.since == 7
 
 
@@ -58,14 +58,20 @@ def test_a_sleep_that_was_cut_short_leaves_it_tired(bench):
     assert not (bench.memory / 'slept.json').exists()
 
 
+def test_a_newborn_is_tired_after_the_rows_it_is_told(bench):
+    node = bench.up(graph.node_class('global_context'), capacity=1000, window=500,
+                    young_tired_after=100)
+    assert node.tired.level(100) == 1.0
+
+
 def test_a_log_full_of_life_is_tiring(bench):
     node = heart(bench, 1000)                    # capacity 1000, tired_after 90,000
     levels = bench.hear('context/tiredness')
     assert bench.spin_until(lambda: levels and levels[-1].data >= 1.0)
-    assert node.tired.limit == 1000
+    assert node.tired.most == 1000
 
 
-@pytest.mark.parametrize('content', ['', '{"comm', '[]', '{"committed": null}', '{}'])
+@pytest.mark.parametrize('content', ['', '{"ro', '[]', '{"row": null}', '{}'])
 def test_damaged_memory_of_sleep_is_told_and_not_fatal(bench, content):
     bench.memory.mkdir()
     (bench.memory / 'slept.json').write_text(content)
@@ -74,5 +80,5 @@ def test_damaged_memory_of_sleep_is_told_and_not_fatal(bench, content):
 
 def test_sleep_after_a_row_that_a_new_log_does_not_have(bench):
     bench.memory.mkdir()
-    (bench.memory / 'slept.json').write_text('{"committed": 5000}')
+    (bench.memory / 'slept.json').write_text('{"row": 5000}')
     assert heart(bench).tired.since == 0
