@@ -30,6 +30,8 @@ from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, entropy=-1.0,
                     dreams=DREAM_SHARE, alpha=0.0)
 UPDATES = 4           # a row of the log and night, at most
+A_NEW_ROW = 2         # updates wanted in a night for each row that was not slept on
+INHERITED = 3000      # and for the childhood, in the first
 SETTLED = 20_000      # updates in which the units still follow the few rows there are
 # Times the error of before at which a night was in vain. A wide margin: what followed was done by
 # older wills, of which a better one foretells too much, the more the better it is. Without it
@@ -169,6 +171,11 @@ class Budget:
         self.progress(min(max(done, spent / max(self.seconds, 1e-6)), 1.0),
                       max(0.0, self.seconds - spent))
         return spent < share * self.seconds
+
+
+def wanted(new: int, newborn: bool) -> int:
+    """Return the updates after which a night has learned what ``new`` rows can teach."""
+    return A_NEW_ROW * new + (INHERITED if newborn else 0)
 
 
 def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, budget: Budget,

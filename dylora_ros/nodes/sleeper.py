@@ -11,10 +11,10 @@ _Q_SHARE = 0.6         # of the budget of NREM, at most; the will has the rest
 # Rows after which q learns again. When it changes, the will has to find its way in what it reads
 # anew: with a q that learned in each of nine short nights, the will forgot more than it learned.
 _Q_ROWS = 6000
-# A sleep is as long as the time awake before asks for (s at least, share of it), within the
-# budgets of the phases; the first NREM has the childhood to learn, and q takes its time.
-_REM, _NREM = (5.0, 0.1), (10.0, 0.5)
-_NEWBORN, _Q_SECONDS = 30.0, 60.0
+# A sleep is as long as the time awake before asks for, within the budgets of its phases: REM
+# lasts a share of it (s at least), NREM ends when what is new was learned.
+_REM = 5.0, 0.1
+_Q_SECONDS = 60.0
 
 
 class Sleeper:
@@ -107,22 +107,17 @@ def _train(options: dict, pipe) -> dict:
     from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
     from dylora_ros.core.milestone import LEARNED, Milestone
-    from dylora_ros.core.phases import sleep_seconds
     from dylora_ros.core.sleep import not_trained, PASSES, RATE, train
-    from dylora_ros.core.will_training import Budget, Chest, learn
+    from dylora_ros.core.will_training import Budget, Chest, learn, wanted
     start, folder = time.monotonic(), Path(options['memory'])
     log, network = _open(options)
     chest, learned = Chest(folder, log.schema), Milestone(folder / LEARNED)
     q_too = log.committed - learned.row(log.committed) >= _Q_ROWS
-    least, share = _NREM
-    seconds = sleep_seconds(_awake(log, options), least if chest.good.exists() else _NEWBORN,
-                            share, options['NREM'])
-    if q_too:
-        seconds = min(options['NREM'], seconds + _Q_SECONDS)
+    seconds = options['NREM']
     rows, forged = _genuine(log, options)
     data = Experience(rows, log.schema)
     seed = options['seed'] + log.committed
-    share = _Q_SHARE if q_too else 0.0
+    share = min(_Q_SHARE, _Q_SECONDS / max(seconds, 1e-6)) if q_too else 0.0
     if q_too:
         report = train(network, data, share * seconds, seed=seed, lr=RATE, passes=PASSES,
                        childhood=rehearsal.experience(Path(options['weights']), log.schema),
@@ -137,7 +132,8 @@ def _train(options: dict, pipe) -> dict:
                  Budget(seconds - (time.monotonic() - start),
                         lambda done, left: pipe.send(
                             ('progress', (share + (1 - share) * done, left)))),
-                 seed, first=log.committed - len(rows), judge=_sealed(options, log.schema),
+                 seed, wanted(_new_rows(log, options), not chest.good.exists()),
+                 first=log.committed - len(rows), judge=_sealed(options, log.schema),
                  childhood=_childhood(options, rows, log.schema))
     told = {'forged_rows': forged, **report.as_dict()}
     told['will'] = {'left_out': 'every row has the same reward'} if will is None \
@@ -145,11 +141,10 @@ def _train(options: dict, pipe) -> dict:
     return _plain(told)
 
 
-def _awake(log, options: dict) -> float:
-    """Return how long it was awake since it last slept, s."""
+def _new_rows(log, options: dict) -> int:
+    """Return the rows since it last slept."""
     from dylora_ros.core.milestone import Milestone, SLEPT
-    slept = Milestone(Path(options['memory']) / SLEPT).row(log.committed)
-    return (log.committed - slept) * options['period']
+    return log.committed - Milestone(Path(options['memory']) / SLEPT).row(log.committed)
 
 
 def _childhood(options: dict, own, schema):
@@ -236,6 +231,7 @@ def _dream(options: dict, pipe) -> dict:
         will = None
     dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every,
                       lambda: keyframes.recall(senses, moments, rng), will)
-    report = dreamer.run(sleep_seconds(_awake(log, options), *_REM, options['REM']),
+    awake = _new_rows(log, options) * period
+    report = dreamer.run(sleep_seconds(awake, *_REM, options['REM']),
                          progress=lambda share, left: pipe.send(('progress', (share, left))))
     return vars(report)

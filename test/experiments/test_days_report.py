@@ -1,8 +1,10 @@
 """What days of lives add up to."""
 
 import json
+import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dylora_ros.experiments.days_report import beside, cycles_to, last_quarter, speedup, summary
@@ -19,25 +21,29 @@ def parts(**lives):
     return {'seeds': {s: {'success_by_part': of} for s, of in lives.items()}}
 
 
-def test_a_level_is_reached_by_the_mean_of_the_last_minute():
-    assert cycles_to(0.5, [0.0] * 10 + [1.0] * 5) == 2250
-    assert cycles_to(0.5, [0.5] * 10) == 1500
-    assert cycles_to(0.5, [0.5] * 9 + [0.4] * 6) is None
-    assert cycles_to(0.1, [1.0] * 9) is None, 'too short a life'
+def test_a_level_is_reached_by_the_mean_of_lives_and_parts():
+    one = [0.0] * 10 + [1.0] * 5
+    assert cycles_to(0.5, np.array([one])) == 12 * 150
+    assert cycles_to(0.5, np.array([one, [1.0] * 15])) == 4 * 150
+    assert cycles_to(0.6, np.array([one, [0.0] * 15])) == math.inf
+    assert cycles_to(0.1, np.array([[1.0] * 3])) == math.inf, 'too short lives'
 
 
 def test_the_speedup_is_cycles_without_sleep_over_cycles_with_it():
-    slow, slower, fast = [0.1] * 10 + [0.6] * 20, [0.1] * 20 + [0.6] * 10, [0.6] * 10
+    slow, slower, fast = [0.0] * 8 + [1.0] * 12, [0.0] * 12 + [1.0] * 8, [1.0] * 20
     told = speedup(parts(a=fast, b=fast, c=fast), parts(a=slow, b=slower, d=fast))
-    assert told['cycles_to_success']['0.5'] == {'full': [1500, 1500], 'no_sleep': [2700, 4200]}
-    assert told['sleep_speedup'] == 2.3
-    assert told['sleep_speedup_bands']['0.5'] == [1.8, 2.8]
+    assert told['seeds_compared'] == ['a', 'b']
+    assert told['cycles_to_success']['0.5'] == {'full': 600, 'no_sleep': 1800}
+    assert told['sleep_speedup'] == 3.0
+    assert told['sleep_speedup_bands']['0.5'] == [2.5, 3.5]
 
 
-def test_a_level_that_one_seed_did_not_reach_has_no_speedup():
-    told = speedup(parts(a=[0.6] * 10, b=[0.2] * 10), parts(a=[0.6] * 10, b=[0.6] * 10))
+def test_a_level_that_an_arm_did_not_reach_has_no_speedup():
+    told = speedup(parts(a=[0.2] * 10), parts(a=[0.6] * 10))
     assert told['sleep_speedup'] is None
-    assert told['cycles_to_success']['0.5']['full'] == [1500, None]
+    assert told['cycles_to_success']['0.5'] == {'full': None, 'no_sleep': 600}
+    assert told['sleep_speedup_bands']['0.5'] == [0.0, 0.0]
+    assert told['sleep_speedup_by_level']['0.6'] is None
 
 
 def test_arms_are_compared_seed_by_seed_over_as_many_days():

@@ -69,3 +69,11 @@ def test_every_body_babbles_in_its_way(scene, kind):
     assert type(babbler) is kind
     assert babbler().shape == (len(world.names),)
     world.close()
+
+
+def test_the_weights_that_ship_are_of_gaze_alone(capsys):
+    from dylora_ros.experiments import days, pretrain
+    for command, said in ((pretrain.main, '--out'), (days.main, '--weights')):
+        with pytest.raises(SystemExit):
+            command(['--scene', 'forage'])
+        assert said in capsys.readouterr().err

@@ -14,7 +14,7 @@ from dylora_ros.core.milestone import LEARNED, Milestone, SLEPT
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
 from dylora_ros.core.seal import RowTags, Secret, write_bundle
-from dylora_ros.core.will_training import Chest
+from dylora_ros.core.will_training import Chest, INHERITED
 from dylora_ros.modalities import registry
 from dylora_ros.nodes import sleeper as module
 from dylora_ros.nodes.sleeper import _childhood, _sealed, Sleeper
@@ -144,17 +144,19 @@ def test_q_learns_when_enough_was_lived(options, tmp_path, monkeypatch, rows, du
     assert Milestone(tmp_path / LEARNED).row(ROWS) == (ROWS if due else 0)
 
 
-@pytest.mark.parametrize(('slept', 'newborn', 'budget', 'seconds'), [
-    (0, True, 300.0, module._NEWBORN), (0, False, 300.0, 10.0), (0, False, 3.0, 3.0)])
-def test_a_night_is_as_long_as_the_day_before_asks_for(
-        options, tmp_path, monkeypatch, slept, newborn, budget, seconds):
+@pytest.mark.parametrize(('slept', 'newborn', 'updates'), [
+    (0, True, INHERITED + 2 * ROWS), (0, False, 2 * ROWS), (ROWS - 50, False, 100)])
+def test_a_night_ends_when_what_is_new_was_learned(
+        options, tmp_path, monkeypatch, slept, newborn, updates):
     told = []
     monkeypatch.setattr('dylora_ros.core.will_training.learn',
-                        lambda chest, network, data, rows, budget, *_, **__: told.append(budget))
+                        lambda chest, network, data, rows, budget, seed, most, **_:
+                        told.append(most))
+    Milestone(tmp_path / SLEPT).set(slept)
     if not newborn:
         (tmp_path / 'will.safetensors').touch()
-    module._train({**options, 'NREM': budget}, Pipe())
-    assert told[0].seconds == pytest.approx(seconds, abs=2.0)
+    module._train({**options, 'NREM': 300.0}, Pipe())
+    assert told == [updates]
 
 
 def test_in_a_night_between_q_stays_and_the_will_learns(options, tmp_path):
