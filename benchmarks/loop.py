@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dylora_ros.core.context import GlobalContext  # noqa: E402
+from dylora_ros.core.milestone import Milestone, SLEPT  # noqa: E402
 from dylora_ros.experiments.stream import PERIOD, Stream  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
 from dylora_ros.provenance import provenance, write  # noqa: E402
@@ -45,9 +46,12 @@ def live(memory: str, *options: str) -> dict:
 
 
 def live_anew(*options: str) -> dict:
-    """Return the figures of one life with an empty memory."""
+    """Return the figures of one life with an empty memory, which tires as late as the grown."""
     with tempfile.TemporaryDirectory() as memory:
-        return live(memory, *options)
+        grown = Path(memory) / 'grown.yaml'
+        grown.write_text('/**/global_context:\n  ros__parameters:\n'
+                         '    young_tired_after: 90000\n')
+        return live(memory, '--params-file', str(grown), *options)
 
 
 def remember(folder: Path, recorded: Path, rows: int):
@@ -71,7 +75,7 @@ def remember(folder: Path, recorded: Path, rows: int):
             for row in segment:
                 log.append_row(row)
     part.rename(path)
-    (folder / 'slept.json').write_text(json.dumps({'committed': rows}))
+    Milestone(folder / SLEPT).set(rows)
     (folder / 'full.yaml').write_text(f'/**:\n  ros__parameters:\n    capacity: {rows}\n'
                                       f'    window: {rows}\n')
 

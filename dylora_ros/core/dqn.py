@@ -27,7 +27,7 @@ from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.trajectory import Batch, Sampler, Trajectory
 
 CRITICS = 2
-_FORMAT = 'dylora-dqn-2'
+_FORMAT = 'dylora-dqn-1'
 _LIMIT = 8.0                   # states beyond this many standard deviations say nothing more
 _LOG_STD = (-5.0, 1.0)
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -176,7 +176,6 @@ class ContinuousQ(nn.Module):
         self.register_buffer('mean', torch.zeros(state))
         self.register_buffer('scale', torch.ones(state))
         self.register_buffer('unit', torch.ones(()))         # of reward
-        self.register_buffer('average', torch.tensor(-math.inf))      # see ``usual``
         self.register_buffer('updates', torch.zeros((), dtype=torch.long))
 
     @cached_property      # torch's first optimizer takes a second, which a control loop has not
@@ -192,11 +191,6 @@ class ContinuousQ(nn.Module):
     def sizes(self) -> tuple[int, int]:
         """State and action width."""
         return len(self.mean), self.actor.out.out_features // 2
-
-    @property
-    def usual(self) -> float:
-        """Happiness (see :meth:`value`) on average in the states it has learned from."""
-        return float(self.average)
 
     def normalise(self, states: np.ndarray, rewards: np.ndarray | None = None):
         """Take the mean and spread of states (n, d) as the input's unit, likewise of rewards (n,).
@@ -260,10 +254,6 @@ class ContinuousQ(nn.Module):
         for critics in (self.critics, self.targets):
             critics.weights[-1].zero_()
             critics.biases[-1].fill_(ever)
-
-    def reflect(self, states: np.ndarray):
-        """Take note of how happy it is on average in these states (n, d)."""
-        self.average.fill_(float(self.value(states).mean()))
 
     @torch.inference_mode()
     def foretell(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -34,10 +34,6 @@ _PART = 256           # rows read at once
 # corner in which there is nothing to see.
 REST = 0.05           # share of the stretches
 STRETCH = 25, 75      # cycles
-# Boredom: after so many cycles less happy than it is on average it holds some command for a while
-# (temporally extended exploration, Dabney et al. 2021), until it is happier or time is over.
-PATIENCE = 40
-HELD = 12, 50         # cycles
 SIGHT = 'vision'
 BACK = 12             # rows in which the moment of a frame is looked for
 NEAR = 30e6           # ns
@@ -122,7 +118,6 @@ class Will:
         self.explore = True
         self._rng = np.random.default_rng(seed)
         self._left, self._resting = 0, False
-        self._unhappy, self._hold, self._held = 0, 0, np.zeros(schema.actions, np.float32)
         self._lived = Lived(schema)
 
     def rests(self, row: np.ndarray) -> bool:
@@ -137,24 +132,9 @@ class Will:
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
         command, value = self.dqn.decide(self._lived.state(prediction.state), self.explore)
-        if self.explore and self._bored(value):
-            command = self._held
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
         return q, value
-
-    def _bored(self, value: float) -> bool:
-        """Whether the held command is to be given, now that happiness is ``value``."""
-        if value >= self.dqn.usual:
-            self._unhappy = self._hold = 0
-            return False
-        self._unhappy += 1
-        if self._hold:
-            self._hold -= 1
-        elif self._unhappy >= PATIENCE:
-            self._unhappy, self._hold = 0, int(self._rng.integers(*HELD))
-            self._held = self._rng.uniform(-1, 1, len(self._held)).astype(np.float32)
-        return self._hold > 0
 
 
 @torch.inference_mode()

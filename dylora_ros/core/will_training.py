@@ -41,7 +41,7 @@ BELIEVED = 8          # cycles of a dream that are learned from
 _READING = 0.3        # share of the budget for q's reading of the log, at most
 _SAVED = 10.0         # s between two times that a night's work is put on disk
 _SHOWN = 50           # updates between two words on progress
-_JUDGED = 1500        # rows that are judged, at most
+_JUDGED = 1500        # held-out rows, at most
 
 
 @dataclass
@@ -282,9 +282,6 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     sampler = Sampler(everything, s.batch, share, s.alpha, seed)
     learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
         else LearnReport()
-    lived = np.flatnonzero(~past.dream[:count])
-    if len(lived):
-        will.reflect(past.states[lived[:: max(1, len(lived) // _JUDGED)]])
     after, value = _judge(will, past, judged, really)
     # what nobody taught is no will, however little it errs; NaN is not better
     kept = int(will.updates) > int(good.updates) and \

@@ -1,7 +1,5 @@
 """The continuous DQN."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -194,13 +192,3 @@ def test_a_will_of_other_senses_is_refused(tmp_path):
     assert ContinuousQ.load(path, (3, 2), 'these').sizes == (3, 2)
     with pytest.raises(SchemaError, match='these.*those'):
         ContinuousQ.load(path, (3, 2), 'those')
-
-
-def test_it_knows_how_happy_it_usually_is(tmp_path):
-    dqn = ContinuousQ(4, 2)
-    assert dqn.usual == -math.inf, 'a newborn is never less happy than usual'
-    states = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
-    dqn.reflect(states)
-    assert dqn.usual == pytest.approx(float(dqn.value(states).mean()))
-    dqn.save(tmp_path / 'will.safetensors')
-    assert ContinuousQ.load(tmp_path / 'will.safetensors', (4, 2)).usual == dqn.usual

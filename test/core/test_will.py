@@ -15,9 +15,7 @@ from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.will import (
     aligned,
-    HELD,
     judged_anew,
-    PATIENCE,
     read_all,
     seen_at,
     state_width,
@@ -130,8 +128,7 @@ def test_acting_and_learning_know_the_same_state(small_schema):
     rows = some_rows(small_schema, 30)
     rows['age'][:, 0] = np.arange(30) % 4 * 0.04
     seen = []
-    dqn = SimpleNamespace(decide=lambda state, explore: seen.append(state) or (np.zeros(2), 0.0),
-                          usual=-1.0)
+    dqn = SimpleNamespace(decide=lambda state, explore: seen.append(state) or (np.zeros(2), 0.0))
     will = Will(dqn, small_schema, lambda command: np.zeros((2, 2)))
     for row in rows:
         will.rests(row)
@@ -205,45 +202,6 @@ def test_a_will_that_does_not_explore_never_rests(small_schema):
     will.explore = False
     row = some_rows(small_schema, 1)[0]
     assert not any(will.rests(row) for _ in range(5000))
-
-
-def commands(schema, values, usual=0.0, explore=True):
-    """Return the commands (n, 2) of a will that wants 0.1, as happy as told cycle by cycle."""
-    given, happy = [], iter(values)
-    dqn = SimpleNamespace(decide=lambda state, explore: (np.full(2, 0.1), next(happy)),
-                          usual=usual)
-    will = Will(dqn, schema, lambda command: given.append(command) or np.zeros((2, 2)), seed=1)
-    will.explore = explore
-    row = some_rows(schema, 1)[0]
-    for _ in values:
-        will.rests(row)
-        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
-    return np.stack(given)
-
-
-def test_a_bored_will_holds_some_command_for_a_while(small_schema):
-    given = commands(small_schema, [-0.5] * 400)
-    own = (given == 0.1).all(1)
-    assert own[:PATIENCE - 1].all()
-    begins = np.flatnonzero(own[:-1] & ~own[1:]) + 1
-    ends = np.flatnonzero(~own[:-1] & own[1:]) + 1
-    assert len(begins) > 3
-    for begin, end in zip(begins, ends, strict=False):
-        assert HELD[0] <= end - begin < HELD[1]
-        assert (given[begin:end] == given[begin]).all()
-    assert len({tuple(given[b]) for b in begins}) == len(begins)
-
-
-def test_it_is_itself_again_as_soon_as_it_is_happier(small_schema):
-    own = (commands(small_schema, [-0.5] * (PATIENCE + 5) + [0.1] * 100) == 0.1).all(1)
-    assert not own[PATIENCE:PATIENCE + 5].any()
-    assert own[PATIENCE + 5:].all()
-
-
-@pytest.mark.parametrize(('usual', 'explore'), [(-0.6, True), (0.0, False), (-np.inf, True)])
-def test_who_is_as_happy_as_ever_or_does_not_explore_is_not_bored(small_schema, usual, explore):
-    """The negative twin."""
-    assert (commands(small_schema, [-0.5] * 400, usual, explore) == 0.1).all()
 
 
 def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):

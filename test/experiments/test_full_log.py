@@ -33,7 +33,7 @@ def test_full_memory_ends_now_and_has_slept(tmp_path):
         assert log.verify() == []
     assert (np.diff(rows['stamp']) == PERIOD).all()
     assert 0 <= time.time_ns() - rows['stamp'][-1] < 60e9
-    assert json.loads((folder / 'slept.json').read_text()) == {'committed': 1500}
+    assert json.loads((folder / 'slept.json').read_text()) == {'row': 1500}
 
 
 def test_recording_of_other_weights_is_refused(tmp_path):

@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(memory, *options):
-    """Start an agent; its output is JSON on the last line."""
+    """Start an agent that tires as late as the grown; its output is JSON on the last line."""
+    grown = memory / 'grown.yaml'
+    grown.write_text('/**/global_context:\n  ros__parameters:\n    young_tired_after: 90000\n')
     return subprocess.Popen(
         [sys.executable, '-m', 'dylora_ros', 'run', '--headless', '--memory', str(memory),
-         *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+         '--params-file', str(grown), *options], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
 
 
 def finish(process, timeout):
