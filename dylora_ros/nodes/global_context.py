@@ -35,8 +35,8 @@ class GlobalContextNode(SealedNode):
         RATE, JOINTS, CAPACITY, WINDOW,
         Param('tired_after', 90_000, 'Waking rows after which sleep is due (one hour).',
               100, 100_000_000),
-        Param('young_tired_after', 500, 'The same for a newborn (20 s), which learns much from '
-              'little; grows with its life to tired_after.', 100, 100_000_000),
+        Param('young_tired_after', 1500, 'The same for a newborn (a minute), which learns much '
+              'from little; grows with its life to tired_after.', 100, 100_000_000),
         WEIGHTS, MEMORY)
     PUBLISHES = ('context/now', 'context/row', 'context/fill', 'context/tiredness',
                  'context/heatmap', 'diagnostics')
