@@ -13,6 +13,7 @@ STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased
          'sac': ('SAC, same features, reward and childhood', '#d1495b')}
 TASK = {'gaze': 'named toy in the central third of the view',
         'forage': 'sounding post is touched'}
+_TARGET = 0.7         # of gaze
 _SMOOTH = 3           # days in a point
 
 
@@ -27,7 +28,8 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     Args:
         result: of ``experiment life``.
         path: of the picture.
-        peer: result of ``benchmarks/learn.py``; left out where there is none.
+        peer: result of ``benchmarks/learn.py``, which lives in gaze; left out elsewhere, and where
+            there is none.
 
     """
     import matplotlib
@@ -35,7 +37,7 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     from matplotlib import pyplot
     lives = {arm: [s['success_by_day'] for s in entry['seeds'].values()]
              for arm, entry in result[result['scene']].items()}
-    if peer is not None and peer.exists():
+    if result['scene'] == 'gaze' and peer is not None and peer.exists():
         lives['sac'] = [s['success_by_day']
                         for s in json.loads(peer.read_text())['sac'].values()]
     figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
@@ -49,7 +51,8 @@ def draw(result: dict, path: Path, peer: Path | None = None):
         axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(series)})')
         axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
                           linewidth=0)
-    axes.axhline(0.7, color='#333333', linestyle=':', linewidth=1)
+    if result['scene'] == 'gaze':
+        axes.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
     axes.set_xlabel(f'awake cycles (each point: {_SMOOTH} days of {result["day"]})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)

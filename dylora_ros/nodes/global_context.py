@@ -182,6 +182,7 @@ class GlobalContextNode(SealedNode):
             self.attempt('judged', f'a reward on reward/judged: {error}')
             return
         self._reward = (value, stamp)
+        self.tired.judged(value)
 
     def _tell(self):
         if self.tags.confirm():
