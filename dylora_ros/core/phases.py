@@ -27,8 +27,6 @@ PHASE_NODES: dict[Phase, tuple[str, ...]] = {
     Phase.REM: _ALWAYS,
     Phase.NREM: _ALWAYS,
 }
-STRAIN = 4
-USUAL = 7500          # newest rows whose mean reward is the usual one: five minutes
 GROWTH = 0.25         # of all that was lived: so much new is worth a sleep
 OPTIONAL_NODES = frozenset({'camera', 'microphone', 'text', 'reward', 'monitor'})
 
@@ -87,9 +85,7 @@ class Tiredness:
     """When to fall asleep: rows lived since the last sleep, against a limit.
 
     A newborn tires soon, as it learns much from little: its limit is ``young`` rows, and grows
-    with what it has lived (by ``GROWTH`` of it) until it is that of the grown. What goes worse
-    than usual is a strain: such rows count ``1 + STRAIN`` times, so that it sleeps on what it
-    cannot do; but no sleep is worth it before half of the rows of a newborn.
+    with what it has lived (by ``GROWTH`` of it) until it is that of the grown.
 
     Args:
         rows: rows of waking life after which the grown agent is tired (1.0).
@@ -102,14 +98,6 @@ class Tiredness:
         self.most = min(rows, full)
         self.least = self.most if young is None else min(young, self.most)
         self.since = 0
-        self._strain, self._usual, self._judged = 0, 0.0, 0
-
-    def judged(self, reward: float):
-        """Take the reward of a waking row."""
-        self._judged = min(self._judged + 1, USUAL)
-        self._usual += (reward - self._usual) / self._judged
-        if reward < self._usual:
-            self._strain += STRAIN
 
     @property
     def limit(self) -> int:
@@ -118,9 +106,8 @@ class Tiredness:
 
     def slept(self, committed: int):
         """Start counting anew after a sleep."""
-        self.since, self._strain = committed, 0
+        self.since = committed
 
     def level(self, committed: int) -> float:
         """Return how tired, 0 .. 1 and beyond."""
-        rows = committed - self.since
-        return (rows + (self._strain if rows >= self.least / 2 else 0)) / self.limit
+        return (committed - self.since) / self.limit

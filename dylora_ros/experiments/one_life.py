@@ -185,7 +185,6 @@ class Days:
 
     def awake(self, life: Life, done: int, vision=None, audio=None):
         """Nap if tired, ``done`` cycles of the day being over; or, never sleeping, learn awake."""
-        self._tired.judged(life.rewards[-1])
         if self.arm in IGNORANT or not 0 < done < self.options.day:
             return
         if self.arm == 'no_sleep':

@@ -33,8 +33,8 @@ class GlobalContextNode(SealedNode):
     DOC = 'The cycle and the log: composes LR states, asks q, commits rows.'
     PARAMETERS = (
         RATE, JOINTS, CAPACITY, WINDOW,
-        Param('tired_after', 90_000, 'Waking rows after which sleep is due (one hour); those '
-              'that go worse than usual count five times.', 100, 100_000_000),
+        Param('tired_after', 90_000, 'Waking rows after which sleep is due (one hour).',
+              100, 100_000_000),
         Param('young_tired_after', 1500, 'The same for a newborn (a minute), which learns much '
               'from little; grows with its life to tired_after.', 100, 100_000_000),
         WEIGHTS, MEMORY)
@@ -182,7 +182,6 @@ class GlobalContextNode(SealedNode):
             self.attempt('judged', f'a reward on reward/judged: {error}')
             return
         self._reward = (value, stamp)
-        self.tired.judged(value)
 
     def _tell(self):
         if self.tags.confirm():

@@ -11,10 +11,8 @@ from dylora_ros.core.phases import (
     PhaseError,
     plan,
     sleep_seconds,
-    STRAIN,
     Tiredness,
     TRANSITIONS,
-    USUAL,
 )
 
 ALL = frozenset(PHASE_NODES[Phase.AWAKE])
@@ -128,44 +126,3 @@ def test_sleep_lasts_the_longer_the_longer_the_day_was_within_limits(awake, seco
 
 def test_no_sleep_exceeds_its_budget_even_if_it_is_hardly_worth_it():
     assert sleep_seconds(60, 10, 0.5, 3) == 3
-
-
-def strained(rewards, after=()):
-    """Return how tired it is after these rewards, in rows of 1000, and after more."""
-    tired = Tiredness(1000, 5000, young=100)
-    tired.slept(4000)
-    for reward in (*rewards, *after):
-        tired.judged(reward)
-    return tired.level(4000 + len(rewards) + len(after)) * 1000
-
-
-def test_what_goes_worse_than_usual_tires_more():
-    assert strained([0.5] * 100) == 100
-    assert strained([0.5] * 100, [-0.5] * 10) == 110 + 10 * STRAIN
-
-
-def test_what_goes_better_than_usual_does_not():
-    """The negative twin."""
-    assert strained([0.5] * 100, [0.9] * 10) == 110
-
-
-def test_even_a_strained_newborn_lives_some_rows_first():
-    assert strained([0.5], [-0.5] * 48) == 49
-    assert strained([0.5], [-0.5] * 49) == 50 + 49 * STRAIN
-
-
-def test_what_goes_wrong_for_long_is_usual_one_day():
-    tired = Tiredness(1000, 5000, young=2)
-    for reward in [0.5] * 100 + [-0.5] * 3 * USUAL:
-        tired.judged(reward)
-    tired.slept(4000)
-    tired.judged(-0.45)
-    assert tired.level(4001) == 0.001
-
-
-def test_sleep_takes_the_strain_away():
-    tired = Tiredness(1000, 5000)
-    for reward in (0.5, -0.5):
-        tired.judged(reward)
-    tired.slept(2)
-    assert tired.level(2) == 0
