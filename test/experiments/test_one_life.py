@@ -1,4 +1,4 @@
-"""Days of a life: what a night leaves behind, and that no day is lived twice."""
+"""One life: what its naps and nights leave behind, and that no day is lived twice."""
 
 import json
 from types import SimpleNamespace
