@@ -10,8 +10,9 @@ which leaves no memory.
 
 Sleep is REM, in which the will acts in dreams of the day, and NREM: the continuous Q learns from
 the log, and from the childhood that ships, judged by the same statements; every few nights q
-learns first and all rows are read anew. A newborn sleeps before its first day, and while it is
-young it tires soon and naps within the day (``core.phases.Tiredness``); the world waits.
+learns first and all rows are read anew. A newborn sleeps before its first day. With ``--young``
+less than a day it naps within the day while it is young (``core.phases.Tiredness``); the world
+waits.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``. Another ``--scene`` than gaze needs weights of its own
@@ -78,8 +79,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
     parser.add_argument('--days', type=int, default=30)
     parser.add_argument('--day', type=int, default=1500, help='awake cycles a day')
-    parser.add_argument('--young', type=int, default=300,
-                        help='awake cycles after which a newborn naps')
+    parser.add_argument('--young', type=int, default=1500,
+                        help='awake cycles after which a newborn naps (decision 077)')
     parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
     parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')

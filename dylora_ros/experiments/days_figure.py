@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dylora_ros.experiments.days_report import PART, WINDOW
+
 STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
          'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
          'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
@@ -15,15 +17,18 @@ TASK = {'gaze': 'named toy in the central third of the view',
         'forage': 'sounding post is touched'}
 _TARGET = 0.7         # of gaze
 _SMOOTH = 3           # days in a point
+_SHORT = 6            # days of a life, at most, that is drawn by parts of days
 
 
-def smoothed(series: list[float]) -> np.ndarray:
-    """Return the means of the last ``_SMOOTH`` days, from the first day that has so many on."""
-    return np.convolve(series, np.ones(_SMOOTH) / _SMOOTH, 'valid')
+def smoothed(series: list[float], count: int = _SMOOTH) -> np.ndarray:
+    """Return the means of the last ``count`` points, from the first that has so many on."""
+    return np.convolve(series, np.ones(count) / count, 'valid')
 
 
 def draw(result: dict, path: Path, peer: Path | None = None):
     """Draw success by awake cycles: mean over seeds, band from worst to best.
+
+    Short lives are drawn by parts of a day, as what sleep brings is measured.
 
     Args:
         result: of ``experiment life``.
@@ -35,25 +40,29 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    lives = {arm: [s['success_by_day'] for s in entry['seeds'].values()]
+    told = [s for entry in result[result['scene']].values() for s in entry['seeds'].values()]
+    fine = all('success_by_part' in s and len(s['success_by_day']) <= _SHORT for s in told)
+    name, each, count = ('success_by_part', PART, WINDOW) if fine else \
+        ('success_by_day', result['day'], _SMOOTH)
+    lives = {arm: [s[name] for s in entry['seeds'].values()]
              for arm, entry in result[result['scene']].items()}
-    if result['scene'] == 'gaze' and peer is not None and peer.exists():
+    if not fine and result['scene'] == 'gaze' and peer is not None and peer.exists():
         lives['sac'] = [s['success_by_day']
                         for s in json.loads(peer.read_text())['sac'].values()]
     figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
     for arm, (label, colour) in STYLE.items():
-        series = [s for s in lives.get(arm, []) if len(s) >= _SMOOTH]
+        series = [s for s in lives.get(arm, []) if len(s) >= count]
         if not series:
             continue
         shortest = min(map(len, series))
-        table = np.stack([smoothed(s[:shortest]) for s in series])
-        cycles = result['day'] * (np.arange(table.shape[1]) + _SMOOTH)
+        table = np.stack([smoothed(s[:shortest], count) for s in series])
+        cycles = each * (np.arange(table.shape[1]) + count)
         axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(series)})')
         axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
                           linewidth=0)
     if result['scene'] == 'gaze':
         axes.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
-    axes.set_xlabel(f'awake cycles (each point: {_SMOOTH} days of {result["day"]})')
+    axes.set_xlabel(f'awake cycles (each point: the last {count * each})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, fontsize=8)
