@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dylora_ros.core.context import GlobalContext  # noqa: E402
-from dylora_ros.core.milestone import Milestone, SLEPT  # noqa: E402
 from dylora_ros.experiments.stream import PERIOD, Stream  # noqa: E402
+from dylora_ros.milestone import Milestone, SLEPT  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
 from dylora_ros.provenance import provenance, write  # noqa: E402
 

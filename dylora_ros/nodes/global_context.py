@@ -6,9 +6,9 @@ import numpy as np
 from dylora_ros.core.agent import finish
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_LATE, GlobalContext
 from dylora_ros.core.cycle import Composer, Prediction
-from dylora_ros.core.milestone import Milestone, SLEPT
 from dylora_ros.core.phases import Phase, Tiredness
 from dylora_ros.core.seal import Receiver, RowTags, Sender, Verdicts
+from dylora_ros.milestone import Milestone, SLEPT
 from dylora_ros.modalities import registry
 from dylora_ros.nodes.actuator import JOINTS, RATE
 from dylora_ros.nodes.sense import MEMORY, WEIGHTS, weights_dir

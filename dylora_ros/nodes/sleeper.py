@@ -106,9 +106,9 @@ def _train(options: dict, pipe) -> dict:
 
     from dylora_ros.core import rehearsal
     from dylora_ros.core.experience import Experience
-    from dylora_ros.core.milestone import LEARNED, Milestone
     from dylora_ros.core.sleep import not_trained, PASSES, RATE, train
     from dylora_ros.core.will_training import Budget, Chest, learn, wanted
+    from dylora_ros.milestone import LEARNED, Milestone
     start, folder = time.monotonic(), Path(options['memory'])
     log, network = _open(options)
     chest, learned = Chest(folder, log.schema), Milestone(folder / LEARNED)
@@ -143,7 +143,7 @@ def _train(options: dict, pipe) -> dict:
 
 def _new_rows(log, options: dict) -> int:
     """Return the rows since it last slept."""
-    from dylora_ros.core.milestone import Milestone, SLEPT
+    from dylora_ros.milestone import Milestone, SLEPT
     return log.committed - Milestone(Path(options['memory']) / SLEPT).row(log.committed)
 
 

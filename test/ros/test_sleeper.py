@@ -10,11 +10,11 @@ import torch
 
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.milestone import LEARNED, Milestone, SLEPT
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
 from dylora_ros.core.seal import RowTags, Secret, write_bundle
 from dylora_ros.core.will_training import Chest, INHERITED
+from dylora_ros.milestone import LEARNED, Milestone, SLEPT
 from dylora_ros.modalities import registry
 from dylora_ros.nodes import sleeper as module
 from dylora_ros.nodes.sleeper import _childhood, _sealed, Sleeper

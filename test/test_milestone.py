@@ -2,7 +2,7 @@
 
 import pytest
 
-from dylora_ros.core.milestone import Milestone
+from dylora_ros.milestone import Milestone
 
 
 @pytest.fixture
