@@ -27,7 +27,6 @@ PHASE_NODES: dict[Phase, tuple[str, ...]] = {
     Phase.REM: _ALWAYS,
     Phase.NREM: _ALWAYS,
 }
-GROWTH = 0.25         # of all that was lived: so much new is worth a sleep
 OPTIONAL_NODES = frozenset({'camera', 'microphone', 'text', 'reward', 'monitor'})
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
@@ -36,6 +35,8 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.REM: frozenset({Phase.NREM, Phase.AWAKE, Phase.SAFE}),
     Phase.NREM: frozenset({Phase.AWAKE, Phase.SAFE}),
 }
+
+GROWTH = 0.25         # of all that was lived: so much new is worth a sleep
 
 
 class PhaseError(ValueError):

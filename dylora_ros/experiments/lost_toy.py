@@ -27,13 +27,14 @@ import torch
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.days import begun
 from dylora_ros.experiments.lives import Life, live
-from dylora_ros.experiments.one_life import Days, PAUSE, stated
+from dylora_ros.experiments.one_life import Days, last_stamp, PAUSE, stated
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.searching import SOON
 from dylora_ros.experiments.statistics import interval
 from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
+from dylora_ros.sim import view
 from dylora_ros.sim.gaze import TOYS
 
 KINDS = 'heard', 'silent', 'remembered'
@@ -44,7 +45,7 @@ _IN_VIEW = 0.5        # share of the cycles before, to say that it was seen
 
 def in_view(world) -> bool:
     """Whether the named toy is in the view."""
-    return max(map(abs, world.direction(world.toy))) <= 1
+    return view.in_view(*world.direction(world.toy))
 
 
 def beginnings(world, kind: str, first: int) -> Iterator[int]:
@@ -98,8 +99,7 @@ def episode(lives: list[Life], kind: str, vision, audio) -> list[dict]:
     """Let all lives live through an episode that their worlds are ready for."""
     searches = [Searching(life, kind) for life in lives]
     for life in lives:
-        log = life.agent.log
-        life.wake(int(log.rows(log.committed - 1, log.committed)['stamp'][0]) + PAUSE)
+        life.wake(last_stamp(life.agent.log) + PAUSE)
 
     def look(done: int):
         for search in searches:

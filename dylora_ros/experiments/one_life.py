@@ -136,7 +136,7 @@ class Days:
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
                                   seed=1000 * self.seed + day),
                       will)
-        born = _last(log) + PAUSE if log.committed else 0
+        born = last_stamp(log) + PAUSE if log.committed else 0
         judge = self._true if self.arm == 'true_reward' else self._stated
         return Life(world, agent, judge, self.arm == 'deaf', born=born)
 
@@ -204,7 +204,7 @@ class Days:
             self._naps += 1
             self._tired.slept(self._lived + done)
             body.forget_expectation()
-            life.wake(_last(life.agent.log) + PAUSE)
+            life.wake(last_stamp(life.agent.log) + PAUSE)
 
     def _dream(self, life: Life, number: int, senses: dict, share: float) -> dict:
         """REM: dream of the day's moments; the rows go to the log, as in the graph."""
@@ -254,7 +254,7 @@ class Days:
         return {**told, 'will': plain(report.as_dict())}
 
 
-def _last(log: GlobalContext) -> int:
+def last_stamp(log: GlobalContext) -> int:
     """Return the stamp of the newest row."""
     return int(log.rows(log.committed - 1, log.committed)['stamp'][0])
 

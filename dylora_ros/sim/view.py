@@ -53,6 +53,11 @@ def hidden(world: World, geom: str, point: np.ndarray | None = None) -> bool:
     return int(found[0, 0]) not in (-1, wanted.id)
 
 
+def in_view(right: float, up: float) -> bool:
+    """Whether a direction is within the view."""
+    return abs(right) <= 1 and abs(up) <= 1
+
+
 def in_the_middle(right: float, up: float) -> bool:
     """Whether a direction is within the central third of the view."""
     return abs(right) <= 1 / 3 and abs(up) <= 1 / 3
@@ -69,7 +74,7 @@ def seen(thing: str, right: float, up: float, covered: bool = False) -> str:
 
     """
     name = thing.replace('_', ' ')
-    if abs(right) > 1 or abs(up) > 1:
+    if not in_view(right, up):
         return f'The {name} is out of my view.'
     if covered:
         return f'The {name} is hidden.'
