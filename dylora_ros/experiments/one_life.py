@@ -172,10 +172,7 @@ class Days:
         truth = np.array(life.success, float)
         told['auc_of_reward'] = auc(np.array(life.rewards), truth)
         share = 1 - self._napped / len(life.success)
-        if self.arm not in (*SLEEPLESS, 'no_rem') and self.options.rem:
-            told['rem'] = self._dream(life, day, {'vision': vision, 'audio': audio}, share)
-        if self.arm not in IGNORANT:
-            told |= self._learn(log, day, share, day % Q_EVERY == Q_EVERY - 1)
+        told |= self._sleep(life, day, share, vision, audio, day % Q_EVERY == Q_EVERY - 1)
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
         log.close()
         self.days.append(plain(told))
@@ -194,9 +191,7 @@ class Days:
             return
         day = len(self.days)
         number, share = 1000 * day + done, (done - self._napped) / self.options.day
-        if self.arm not in ('no_sleep', 'no_rem') and self.options.rem:
-            self._dream(life, number, {'vision': vision, 'audio': audio}, share)
-        self._learn(life.agent.log, number, share, False)
+        self._sleep(life, number, share, vision, audio, False)
         self._napped = done
         body = life.agent.senses['body']
         life.agent.will = self.chest.will(body.reachable, 1000 * (1000 * self.seed + day) + done)
@@ -205,6 +200,15 @@ class Days:
             self._tired.slept(self._lived + done)
             body.forget_expectation()
             life.wake(last_stamp(life.agent.log) + PAUSE)
+
+    def _sleep(self, life: Life, number: int, share: float, vision, audio, q_too: bool) -> dict:
+        """REM and NREM, a share of a night, as far as the arm has them; return what to tell."""
+        told: dict = {}
+        if self.arm not in (*SLEEPLESS, 'no_rem') and self.options.rem:
+            told['rem'] = self._dream(life, number, {'vision': vision, 'audio': audio}, share)
+        if self.arm not in IGNORANT:
+            told |= self._learn(life.agent.log, number, share, q_too)
+        return told
 
     def _dream(self, life: Life, number: int, senses: dict, share: float) -> dict:
         """REM: dream of the day's moments; the rows go to the log, as in the graph."""
