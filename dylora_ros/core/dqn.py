@@ -42,6 +42,10 @@ class Settings:
         actor_width: of the actor.
         discount: a row.
         n_step: rows of reward in a target.
+        bound: rows after which what really followed bounds a target from below (0: nothing
+            does): the best value is at least what the log shows can be had, so that what pays
+            late is known long before it came back row by row (He et al. 2017, "Learning to play
+            in a day").
         batch: rows an update.
         lr: of the critics; the actor learns at ``actor_lr``.
         tau: share of the critics that enters their targets every update.
@@ -55,6 +59,7 @@ class Settings:
     actor_width: int = 128
     discount: float = 0.99
     n_step: int = 1
+    bound: int = 0
     batch: int = 192
     lr: float = 1e-3
     actor_lr: float = 5e-4
@@ -262,14 +267,17 @@ class ContinuousQ(nn.Module):
         values = self.critics(read, torch.from_numpy(np.asarray(actions, np.float32))).mean(0)
         return (values * self.unit * (1 - self.settings.discount)).numpy()
 
-    def update(self, batch: Batch) -> np.ndarray:
-        """Learn from a batch; returns the critics' absolute errors (b,)."""
-        state, after = self._read(batch.state), self._read(batch.after)
-        temperature = self.log_temperature.detach().exp()
-        with torch.no_grad():
-            action, log = self.actor.sample(after)
-            value = self.targets(after, action).amin(0) - temperature * log
-            target = batch.reward / self.unit + batch.discount * value
+    def update(self, batch: Batch, longer: Batch | None = None) -> np.ndarray:
+        """Learn from a batch; returns the critics' absolute errors (b,).
+
+        Args:
+            batch: of the rows.
+            longer: of the same rows, with what followed for longer; no target is below that.
+
+        """
+        state, target = self._read(batch.state), self._target(batch)
+        if longer is not None:
+            target = torch.maximum(target, self._target(longer))
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
@@ -281,6 +289,14 @@ class ContinuousQ(nn.Module):
         torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()),
                              self.settings.tau)
         return error.detach().abs().amax(0).numpy()
+
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> torch.Tensor:
+        """Return what a batch says its actions are worth, in units of reward, (b,)."""
+        after = self._read(batch.after)
+        action, log = self.actor.sample(after)
+        value = self.targets(after, action).amin(0) - self.log_temperature.exp() * log
+        return batch.reward / self.unit + batch.discount * value
 
     def _improve(self, state: torch.Tensor):
         """Move the actor towards value and wanted entropy, the temperature to the latter."""
@@ -307,8 +323,8 @@ class ContinuousQ(nn.Module):
         s, tail, done = self.settings, _Tail(), 0
         while done < updates and going(done):
             index = sampler.draw()
-            batch = data.batch(index, s.n_step, s.discount)
-            error = self.update(batch)
+            longer = data.batch(index, s.bound, s.discount) if s.bound else None
+            error = self.update(data.batch(index, s.n_step, s.discount), longer)
             sampler.told(index, error)
             if done % 20 == 0:
                 tail.add(error=float(error.mean()),

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 import yaml
 
 from dylora_ros.core.judging import RewardModel
+from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.understanding import Understanding
 
 DIGESTS = 64     # bytes of a sealed reward: of the statements and of the projector, before it
-NEAR = 0.7       # cosine: less, and two sentences are not about the same
 
 
 class StatementError(ValueError):
@@ -86,10 +87,10 @@ class Projector(nn.Module):
         shared: (384,) the unit direction that all sentences share; nothing can be told by it.
         scale: of a cosine, in nats.
         bias: how unlikely a sentence is that a state says nothing about, in nats.
-        words: (v, 384) unit vectors of the sentences that it was taught.
+        understanding: reads a sentence as the caption that it says.
     """
 
-    def __init__(self, width: int, modalities: int, sentence: int = 384, words: int = 0):
+    def __init__(self, width: int, modalities: int, sentence: int = 384, captions: int = 0):
         super().__init__()
         self.width = width
         self.inside = nn.Linear(width + modalities, 192)
@@ -98,30 +99,34 @@ class Projector(nn.Module):
         self.register_buffer('shared', torch.zeros(sentence))
         self.register_buffer('scale', torch.tensor(20.0))
         self.register_buffer('bias', torch.tensor(-3.0))
-        self.register_buffer('words', torch.zeros(words, sentence))
+        self.understanding = Understanding(captions, sentence)
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor], width: int, modalities: int) -> 'Projector':
-        """Return the projector whose state these tensors are."""
-        out = cls(width, modalities, len(tensors['shared']), len(tensors['words']))
-        out.load_state_dict(tensors)
-        return out.eval()
+        """Return the projector whose state these tensors are.
 
-    def understood(self, said: torch.Tensor) -> torch.Tensor:
-        """Return sentence vectors (p, 384) as the nearest sentences that were taught.
+        Raises:
+            SchemaError: they are of another row, or of an earlier version.
 
-        What differs between a sentence and its paraphrase points anywhere, and would be taken for
-        a statement about the state. A sentence far from all that were taught stays itself.
         """
-        if not len(self.words):
-            return said
-        near, which = (said @ self.words.T).max(1)
-        return torch.where(near[:, None] > NEAR, self.words[which], said)
+        try:
+            out = cls(width, modalities, len(tensors['shared']),
+                      len(tensors['understanding.captions']))
+            out.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise SchemaError(
+                f'the projector of the reward does not fit rows of {width} numbers and '
+                f'{modalities} modalities, or is of an earlier version ({error}); make it anew '
+                'with "python -m dylora_ros pretrain"') from error
+        return out.eval()
 
     def contrast(self, said: torch.Tensor) -> torch.Tensor:
         """Return sentence vectors (p, 384) without what all share, as unit vectors."""
-        said = self.understood(said)
         return F.normalize(said - (said @ self.shared)[:, None] * self.shared, dim=-1)
+
+    def understood(self, said: torch.Tensor) -> torch.Tensor:
+        """Return the contrasts (p, 384) of what sentences (p, 384) say."""
+        return self.contrast(self.understanding(said))
 
     def likely(self, state: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
         """Return how likely sentences are true of states, (b, p), by their contrasts."""
@@ -150,7 +155,8 @@ class StatementReward(RewardModel):
         self._good = [torch.from_numpy(g) for g in good]
         self._bad = [torch.from_numpy(b) for b in bad]
         with torch.inference_mode():      # statements stay what they are: once is enough
-            self._told = [self.projector.contrast(said) for said in (*self._good, *self._bad)]
+            self._told = [self.projector.understood(said)
+                          for said in (*self._good, *self._bad)]
 
     @classmethod
     def of(cls, projector: Projector, statements: Statements,

@@ -4,12 +4,10 @@ import numpy as np
 
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.experiments.statistics import auc, spearman
+from dylora_ros.experiments.ways import USERS
 
 PLACES = 'in the middle of', 'out of'
-# never learned from: they judge
-UNTUNED = {
-    'good': ('I am looking straight at the {}.', 'The {} is dead ahead of me.'),
-    'bad': ('I cannot see the {}.', 'The {} has gone from my field of vision.')}
+_FEW = 2       # users whose ways the slow model is asked
 
 
 def grades(captions: list[list[str]], thing: str) -> np.ndarray:
@@ -28,10 +26,15 @@ def things(captions: list[list[str]]) -> list[str]:
 
 
 def ways(thing: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Return good and bad statements about a thing: those learned, and those never seen."""
+    """Return good and bad statements about a thing: those learned, and those of some users."""
     good, bad = (f'The {thing} is {where} my view.' for where in PLACES)
-    return {'captions': ([good], [bad]),
-            'untuned': tuple([t.format(thing) for t in UNTUNED[k]] for k in ('good', 'bad'))}
+    return {'captions': ([good], [bad]), 'users': tuple(map(list, zip(
+        *users(thing)[:_FEW], strict=True)))}
+
+
+def users(thing: str) -> list[tuple[str, str]]:
+    """Return what users call good and bad of a thing; nothing was fitted to these sentences."""
+    return [(good.format(thing), bad.format(thing)) for good, bad in USERS]
 
 
 def drawn(grade: np.ndarray, most: int, seed: int) -> np.ndarray:

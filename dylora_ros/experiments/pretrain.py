@@ -60,6 +60,7 @@ from dylora_ros.experiments.teaching import (
     paraphrased,
     said,
     teach,
+    understanding,
 )
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
@@ -268,10 +269,12 @@ def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut
         last = int(np.searchsorted(world, SHOWN_WORLDS))
         taught, words = [*taught, shown[:last]], words + heard[:last]
         judges.append(('shown', shown[last:], heard[last:]))
-    vocabulary, truth = paraphrased(*said(words))
+    captions_said, true = said(words)
+    vocabulary, truth = paraphrased(captions_said, true)
     state = np.concatenate([inner_states(part, schema) for part in taught])
     projector = fit_projector(state, schema, truth, sentences.embed(vocabulary),
                               PROJECTOR_STEPS, options.seed + 2)
+    projector.understanding = understanding(captions_said, sentences.embed)
     return projector, {
         f'{thing}, {name}': judge_projector(projector, inner_states(part, schema), heard,
                                             sentences, thing)

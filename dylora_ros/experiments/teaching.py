@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from dylora_ros.core.reward import Projector, StatementReward
-from dylora_ros.experiments.agreement import grades, order, ways
+from dylora_ros.core.understanding import Understanding
+from dylora_ros.experiments.agreement import grades, order, users, ways
 from dylora_ros.experiments.pretrain_fit import fit
 from dylora_ros.experiments.pretrain_states import whiten
+from dylora_ros.experiments.ways import FURTHER
 
 RIDGE = 3000.0        # less, and a blurred (dreamt) frame gives states far from all that was seen
 NOISE = 0.1           # on the states, in their standard deviations
@@ -54,17 +56,35 @@ def said(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
     return vocabulary, truth
 
 
+def ways_to_say(caption: str, *tables: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return a caption and all other ways to say it."""
+    out = [caption]
+    for table in tables:
+        for pattern, templates in table.items():
+            if found := re.fullmatch(pattern, caption):
+                out += [t.format(*found.groups()) for t in templates]
+    return out
+
+
 def paraphrased(vocabulary: list[str], truth: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Return the sentences with other ways to say each, and (n, more) their truth."""
-    sentences, source = [], []
-    for i, caption in enumerate(vocabulary):
-        ways = [caption]
-        for pattern, templates in PARAPHRASES.items():
-            if found := re.fullmatch(pattern, caption):
-                ways += [t.format(*found.groups()) for t in templates]
-        sentences += ways
-        source += [i] * len(ways)
-    return sentences, truth[:, source]
+    said = [ways_to_say(caption, PARAPHRASES) for caption in vocabulary]
+    return [way for ways in said for way in ways], truth.repeat([len(w) for w in said], 1)
+
+
+def understanding(vocabulary: list[str], embed) -> Understanding:
+    """Return what reads a sentence as one of these captions.
+
+    Args:
+        vocabulary: captions.
+        embed: sentences -> (p, 384), the frozen sentence model.
+
+    """
+    said = [ways_to_say(caption, PARAPHRASES, FURTHER) for caption in vocabulary]
+    which = np.repeat(np.arange(len(said)), [len(w) for w in said])
+    return Understanding.taught(
+        torch.from_numpy(embed(vocabulary)),
+        torch.from_numpy(embed([way for ways in said for way in ways])), torch.from_numpy(which))
 
 
 def teach(adapter, inputs: dict[str, np.ndarray], truth: np.ndarray):
@@ -125,7 +145,7 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    projector = Projector(schema.width, len(schema.modalities), vectors.shape[1], len(vectors))
+    projector = Projector(schema.width, len(schema.modalities), vectors.shape[1])
     state, truth, vectors = (torch.from_numpy(np.ascontiguousarray(v, np.float32))
                              for v in (state, truth, vectors))
     # one scale and bias for all sentences, so that they hold for those never heard
@@ -133,7 +153,6 @@ def fit_projector(state: np.ndarray, schema, truth: np.ndarray, vectors: np.ndar
     scale = torch.tensor(3.0, requires_grad=True)
     rare = 1 / (truth.mean(0) + 0.01).sqrt()
     # of what all sentences share nothing can be told apart: no state points there
-    projector.words.copy_(vectors)
     projector.shared.copy_(F.normalize(vectors.mean(0), dim=-1))
     contrast = projector.contrast(vectors)
     noise = torch.zeros(state.shape[1])
@@ -157,6 +176,7 @@ def judge_projector(projector: Projector, state: np.ndarray, captions: list[list
                     sentences, thing: str, seed: int = 0) -> dict[str, float]:
     """Return how well rewards about a thing order moments that nothing was fitted to.
 
+    ``users_spearman``: by statements of users that nothing was fitted to, one user at a time.
     Most moments have grade 0, so that even perfect order gives little (``most``, see
     ``agreement.order``). ``balanced`` takes equally many moments of each grade.
 
@@ -177,13 +197,18 @@ def judge_projector(projector: Projector, state: np.ndarray, captions: list[list
                            for g in range(3) if each[g]])
     told = {'n': len(grade), 'in_view': round(float((grade > 0).mean()), 4),
             'middle': round(float((grade == 2).mean()), 4)}
-    for name, (good, bad) in ways(thing).items():
-        reward = StatementReward(projector, [sentences.embed(good)], [sentences.embed(bad)], 0.0)
-        value = reward.rewards(state)
-        all_of_them, balanced = order(value, grade), order(value[even], grade[even])
-        told |= {'most': all_of_them['most'], 'most_balanced': balanced['most'],
-                 f'{name}_spearman': all_of_them['spearman'],
-                 f'{name}_spearman_balanced': balanced['spearman'],
-                 f'{name}_auc_middle': all_of_them['auc_middle'],
-                 f'{name}_auc_in_view': all_of_them['auc_in_view']}
-    return told
+
+    def rewards(good: str, bad: str) -> np.ndarray:
+        return StatementReward(projector, [sentences.embed([good])], [sentences.embed([bad])],
+                               0.0).rewards(state)
+
+    value = rewards(*(s[0] for s in ways(thing)['captions']))
+    all_of_them, balanced = order(value, grade), order(value[even], grade[even])
+    told |= {'most': all_of_them['most'], 'most_balanced': balanced['most'],
+             'captions_spearman': all_of_them['spearman'],
+             'captions_spearman_balanced': balanced['spearman'],
+             'captions_auc_middle': all_of_them['auc_middle'],
+             'captions_auc_in_view': all_of_them['auc_in_view']}
+    theirs = [order(rewards(*stated), grade)['spearman'] for stated in users(thing)]
+    return told | {'users': len(theirs), 'users_spearman': round(float(np.mean(theirs)), 4),
+                   'users_spearman_least': min(theirs), 'users_spearman_each': theirs}

@@ -1,5 +1,7 @@
 """The continuous DQN."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,40 @@ def test_actions_stay_within_bounds_and_differ_when_it_explores():
     assert q.act(states).std(0).min() > 1e-3
     assert q.act(states, explore=False).std(0).max() < 1e-6
     assert q.act(states[0]).shape == (2,)
+
+
+def first_errors(of_what_followed: float | None) -> np.ndarray:
+    """Return the errors (b,) of a newborn's first update; what followed for longer is moved."""
+    torch.manual_seed(0)
+    q, data = ContinuousQ(1, 1, SMALL), bandit(100)
+    index, longer = np.arange(64), None
+    if of_what_followed is not None:
+        longer = data.batch(index, 5, SMALL.discount)
+        longer.reward += of_what_followed
+    return q.update(data.batch(index, 1, SMALL.discount), longer)
+
+
+def test_what_followed_raises_a_target():
+    assert (first_errors(100.0) > first_errors(None) + 50).all()
+
+
+def test_what_followed_lowers_no_target():
+    assert np.array_equal(first_errors(-100.0), first_errors(None))
+
+
+@pytest.mark.parametrize('bound', [0, 10])
+def test_what_pays_late_is_known_soon_with_a_bound(bound):
+    data = Trajectory(1000, 1, 1)
+    for _ in range(50):                        # a chain of rows, at whose end is a reward
+        chain, rewards = np.arange(20)[:, None] / 10 - 1, np.zeros(20)
+        rewards[10] = 10.0
+        data.extend(chain, np.zeros((20, 1)), rewards, np.arange(20) < 19)
+    torch.manual_seed(0)
+    q = ContinuousQ(1, 1, replace(SMALL, discount=0.9, bound=bound))
+    q.normalise(data.states, data.rewards)
+    q.learn(data, Sampler(data, SMALL.batch), 40)
+    known = q.foretell(data.states[:1], data.actions[:1])[0] > 0.5 * 0.9 ** 9
+    assert known == bool(bound)
 
 
 def test_learning_can_be_cut_short():

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.reward import Projector, StatementError, StatementReward, Statements
+from dylora_ros.core.understanding import Understanding
 
 
 def load(tmp_path, text):
@@ -65,7 +67,7 @@ class Identity(nn.Module):
     def forward(self, state):
         return nn.functional.normalize(state[:, :3], dim=-1)
 
-    def contrast(self, said):
+    def understood(self, said):
         return said
 
     def likely(self, state, contrast):
@@ -152,24 +154,30 @@ def test_closeness_is_a_likelihood():
 
 @pytest.fixture
 def taught():
-    """A projector that was taught two sentences of a space of four."""
-    projector = Projector(3, 2, 4, words=2)
-    projector.words.copy_(torch.eye(4)[1:3])
+    """A projector that was taught two captions in a space of four."""
+    projector, captions = Projector(3, 2, 4), torch.eye(4)[1:3]
+    projector.understanding = Understanding.taught(captions, captions, torch.arange(2))
     return projector
 
 
-def test_a_statement_is_read_as_the_nearest_sentence_that_was_taught(taught):
+def test_a_statement_counts_as_the_caption_that_it_says(taught):
     said = torch.nn.functional.normalize(torch.tensor([[0.3, 0.2, 1.0, 0.1]]), dim=-1)
-    assert torch.equal(taught.understood(said), torch.eye(4)[2:3])
-
-
-def test_a_statement_about_something_else_stays_itself(taught):
-    said = torch.nn.functional.normalize(torch.tensor([[0.8, 0.6, 0.6, 0.0]]), dim=-1)
-    assert torch.equal(taught.understood(said), said)
+    assert torch.equal(taught.understood(said), taught.contrast(torch.eye(4)[2:3]))
 
 
 def test_a_projector_is_made_of_its_tensors(taught):
     again = Projector.of(taught.state_dict(), 3, 2)
     state, said = torch.randn(5, 5), torch.eye(4)
-    assert torch.equal(again.likely(state, again.contrast(said)),
-                       taught.likely(state, taught.contrast(said)))
+    assert torch.equal(again.likely(state, again.understood(said)),
+                       taught.likely(state, taught.understood(said)))
+
+
+def test_a_projector_of_an_earlier_version_is_refused(taught):
+    older = {k: v for k, v in taught.state_dict().items() if 'understanding' not in k}
+    with pytest.raises(SchemaError, match='earlier version.*make it anew'):
+        Projector.of(older, 3, 2)
+
+
+def test_a_projector_of_other_rows_is_refused(taught):
+    with pytest.raises(SchemaError, match='rows of 7 numbers and 2 modalities'):
+        Projector.of(taught.state_dict(), 7, 2)

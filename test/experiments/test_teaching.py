@@ -2,20 +2,25 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from dylora_ros.core.lowrank import inject
 from dylora_ros.core.reward import Statements
-from dylora_ros.experiments.agreement import UNTUNED
+from dylora_ros.experiments.agreement import users
 from dylora_ros.experiments.pretrain_states import states_of, whiten
 from dylora_ros.experiments.statistics import auc, spearman
 from dylora_ros.experiments.teaching import (
     fit_projector,
     judge_projector,
     paraphrased,
+    PARAPHRASES,
     said,
     teach,
+    understanding,
+    ways_to_say,
 )
+from dylora_ros.experiments.ways import FURTHER
 
 
 @pytest.fixture
@@ -88,8 +93,8 @@ def test_a_paraphrase_is_true_when_its_caption_is():
 
 def test_what_judges_was_never_learned_from():
     captions = [f'The red ball is {where} my view.' for where in ('in the middle of', 'out of')]
-    learned = set(paraphrased(captions, np.zeros((1, 2)))[0])
-    judging = {t.format('red ball') for ways in UNTUNED.values() for t in ways}
+    learned = {way for c in captions for way in ways_to_say(c, PARAPHRASES, FURTHER)}
+    judging = {s for stated in users('red ball') for s in stated}
     read = Statements.load('config/statements.yaml')
     stated = {s for group in (*read.good, *read.bad) for s in group}
     assert not learned & judging
@@ -100,8 +105,8 @@ class Sentences:
     """Fixed unit vectors."""
 
     def embed(self, texts):
-        return np.eye(384, dtype=np.float32)[[
-            int(not any(w in t for w in ('middle', 'straight', 'ahead'))) for t in texts]]
+        bad = {'The red ball is out of my view.', *(b for _, b in users('red ball'))}
+        return np.eye(384, dtype=np.float32)[[int(t in bad) for t in texts]]
 
 
 def test_the_projector_orders_moments(small_schema):
@@ -118,3 +123,23 @@ def test_the_projector_orders_moments(small_schema):
     told = judge_projector(projector, state[400:], captions[400:], Sentences(), 'red ball')
     assert told['captions_auc_middle'] > 0.9
     assert 0.8 * told['most'] < told['captions_spearman'] <= told['most']
+    assert told['users_spearman'] == pytest.approx(told['captions_spearman'])
+
+
+def test_a_sentence_is_understood_as_the_caption_that_it_is_a_way_to_say():
+    class ByHand:
+        """What is said is small beside how it is said."""
+
+        def embed(self, texts):
+            rng = np.random.default_rng(len(texts))
+            out = np.zeros((len(texts), 8), np.float32)
+            out[:, 0], out[:, 1] = 2, [0.3 if 'middle' in t or 'centre' in t else -0.3
+                                       for t in texts]
+            out[:, 2:5] = rng.normal(size=(len(texts), 3)) / 3
+            return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+    vocabulary = ['The red ball is in the middle of my view.', 'The red ball is out of my view.']
+    known = understanding(vocabulary, ByHand().embed)
+    said_so = known.which(torch.from_numpy(ByHand().embed(
+        ['What a middle!', 'In the centre, as ever.', 'Gone.'])))
+    assert said_so.tolist() == [0, 0, 1]
