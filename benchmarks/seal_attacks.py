@@ -31,6 +31,7 @@ from dylora_ros.core.seal import Secret, Sender, Ticket, Verdicts  # noqa: E402
 _PR_CAPBSET_DROP = 24
 _RIGHTS = (19, 21, 38)      # CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON: what root may look into
 _LOOKS = 4000         # at the audit, 2 ms apart: a machine that was stopped is no missed attempt
+_MATCHED = 20.0       # s for all publishers to find who listens
 _QUIET = 0.02         # s without a new line before the next attempt: they are counted one by one
 
 
@@ -140,11 +141,18 @@ class Attacker:
         self.secret = Secret()               # a guess
         self.sender, self.verdicts = Sender(self.secret, 'context'), Verdicts(self.secret)
         self.listen(1.0)
+        end = time.monotonic() + _MATCHED
+        while time.monotonic() < end and not all(
+                p.get_subscription_count() for p in (*self.voice.values(), *self.beats)):
+            self.listen(0.1)                 # what nobody listens to yet would leave no line
 
     def keep(self, message, found: list):
         """Keep what looks genuine; our own forgeries come back, too."""
-        size = 4 if found is self.heard['reward/judged'] else self.log.schema.dtype.itemsize
-        if len(message.data) == size and self.messages.frame(message).count('/') == 3:
+        judged = found is self.heard['reward/judged']
+        size = 4 if judged else self.log.schema.dtype.itemsize
+        if len(message.data) != size or self.messages.frame(message).count('/') != 3:
+            return
+        if not judged or np.isfinite(np.frombuffer(bytearray(message.data), np.float32)[0]):
             found.append(message)
 
     def listen(self, seconds: float):
