@@ -27,6 +27,7 @@ import time
 
 import torch
 
+from dylora_ros.core.will_training import A_NEW_ROW
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.days_report import summary
 from dylora_ros.experiments.lives import Life, live
@@ -38,6 +39,7 @@ from dylora_ros.paths import share_file
 from dylora_ros.provenance import write
 from dylora_ros.sim.gaze import TOYS
 
+DAY = 1500            # awake cycles
 STATEMENTS = {'gaze': 'config/statements.yaml', 'forage': 'config/statements_forage.yaml'}
 
 
@@ -78,12 +80,13 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--arms', nargs='*', default=ARMS, choices=ARMS)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
     parser.add_argument('--days', type=int, default=30)
-    parser.add_argument('--day', type=int, default=1500, help='awake cycles a day')
-    parser.add_argument('--young', type=int, default=1500,
+    parser.add_argument('--day', type=int, default=DAY, help='awake cycles a day')
+    parser.add_argument('--young', type=int, default=DAY,
                         help='awake cycles after which a newborn naps (decision 077)')
     parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
     parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns')
-    parser.add_argument('--updates', type=int, default=3000, help='of the continuous Q, a night')
+    parser.add_argument('--updates', type=int, default=A_NEW_ROW * DAY,
+                        help='of the continuous Q, a night')
     parser.add_argument('--rem', type=int, default=150, help='dreamt cycles a night')
     parser.add_argument('--scene', default='gaze', choices=('gaze', 'forage'))
     parser.add_argument('--weights', type=Path, default=registry.SHIPPED)

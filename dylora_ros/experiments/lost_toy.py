@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from dylora_ros.experiments.babble import PERIOD
-from dylora_ros.experiments.days import begun
+from dylora_ros.experiments.days import begun, DAY
 from dylora_ros.experiments.lives import Life, live
 from dylora_ros.experiments.one_life import Days, last_stamp, PAUSE, stated
 from dylora_ros.experiments.progress import say
@@ -160,8 +160,8 @@ def main(arguments: list[str] | None = None):
     torch.set_num_threads(1)
     vision, audio = (registry.make(n) for n in ('vision', 'audio'))
     reward = stated(options.statements or share_file('config/statements.yaml'))
-    of = SimpleNamespace(scene='gaze', weights=registry.SHIPPED, toy=options.toy, day=1500,
-                         young=1500)                       # no day is lived here
+    of = SimpleNamespace(scene='gaze', weights=registry.SHIPPED, toy=options.toy, day=DAY,
+                         young=DAY)                       # no day is lived here
     found = [(arm, seed) for arm in options.arms for seed in options.seeds
              if (options.work / f'{arm}-{seed}' / 'context.gc').exists()]
     if not found:
