@@ -46,7 +46,6 @@ class Settings:
             does): the best value is at least what the log shows can be had, so that what pays
             late is known long before it came back row by row (He et al. 2017, "Learning to play
             in a day").
-        tighten: share of what a target lacks of that bound by which it is raised.
         batch: rows an update.
         lr: of the critics; the actor learns at ``actor_lr``.
         tau: share of the critics that enters their targets every update.
@@ -61,7 +60,6 @@ class Settings:
     discount: float = 0.99
     n_step: int = 1
     bound: int = 0
-    tighten: float = 0.3
     batch: int = 192
     lr: float = 1e-3
     actor_lr: float = 5e-4
@@ -274,13 +272,12 @@ class ContinuousQ(nn.Module):
 
         Args:
             batch: of the rows.
-            longer: of the same rows, with what followed for longer; targets below it are raised.
+            longer: of the same rows, with what followed for longer; no target is below that.
 
         """
         state, target = self._read(batch.state), self._target(batch)
         if longer is not None:
-            lacking = F.relu(self._target(longer) - target)
-            target = target + self.settings.tighten * lacking
+            target = torch.maximum(target, self._target(longer))
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()

@@ -153,6 +153,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=Path('docs/results/lost_toy.json'))
     parser.add_argument('--arms', nargs='*', default=['full', 'deaf', 'no_gc'])
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    parser.add_argument('--kinds', nargs='*', default=list(KINDS), choices=KINDS)
     parser.add_argument('--episodes', type=int, default=30, help='of each kind')
     parser.add_argument('--statements', type=Path)
     parser.add_argument('--toy', default='red_ball', choices=TOYS)
@@ -169,9 +170,9 @@ def main(arguments: list[str] | None = None):
                      f'python -m dylora_ros experiment life --work {options.work}')
     lives = begun(Days(arm, seed, options.work, reward, of).exam for arm, seed in found)
     ready = {(kind, seed): beginnings(lives[0].world, kind, 10_000 * (seed + 1))
-             for kind in KINDS for seed in options.seeds}
-    told: dict = {kind: {arm: [] for arm, _ in found} for kind in KINDS}
-    for kind in KINDS:
+             for kind in options.kinds for seed in options.seeds}
+    told: dict = {kind: {arm: [] for arm, _ in found} for kind in options.kinds}
+    for kind in options.kinds:
         rows: dict = {who: [] for who in found}
         for n in range(options.episodes):
             seeds = {seed: next(ready[kind, seed]) for seed in options.seeds}

