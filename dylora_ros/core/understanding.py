@@ -69,7 +69,6 @@ class Understanding(nn.Module):
 
     def forward(self, said: torch.Tensor) -> torch.Tensor:
         """Return sentence vectors (p, d) as captions; one that says none of them stays itself."""
-        which = self.which(said)
-        if not len(self.captions):
-            return said
-        return torch.where((which >= 0)[:, None], self.captions[which], said)
+        which, out = self.which(said), said.clone()
+        out[which >= 0] = self.captions[which[which >= 0]]
+        return out

@@ -18,7 +18,7 @@ from torch import nn
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
-from dylora_ros.experiments.teaching import NOISE, paraphrased
+from dylora_ros.experiments.teaching import NOISE, PARAPHRASES, ways_to_say
 
 STEPS, BATCH = 500, 32
 RATE, BIAS_RATE = 3e-3, 1e-2                # of Adam: A and B, the map of the state to q
@@ -53,7 +53,7 @@ class Lesson:
         self.ways: list[str] = []
         self._of: list[np.ndarray] = []           # caption -> its ways
         for caption in vocabulary:
-            said, _ = paraphrased([caption], np.zeros((1, 1)))
+            said = ways_to_say(caption, PARAPHRASES)
             self._of.append(len(self.ways) + np.arange(len(said)))
             self.ways += said
 
