@@ -56,7 +56,7 @@ from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.shown import record, recorded
 from dylora_ros.experiments.teaching import (
     fit_projector,
-    judge_projector,
+    judge_things,
     paraphrased,
     said,
     teach,
@@ -275,10 +275,11 @@ def fit_to_sentences(sentences, rows: np.ndarray, captions: list[list[str]], cut
     projector = fit_projector(state, schema, truth, sentences.embed(vocabulary),
                               PROJECTOR_STEPS, options.seed + 2)
     projector.understanding = understanding(captions_said, sentences.embed)
-    return projector, {
-        f'{thing}, {name}': judge_projector(projector, inner_states(part, schema), heard,
-                                            sentences, thing)
-        for name, part, heard in judges for thing in things(words)}
+    judged: dict = {}
+    for name, part, heard in judges:
+        judged |= judge_things(projector, name, inner_states(part, schema), heard, sentences,
+                               things(words))
+    return projector, judged
 
 
 def fit_q(network: QNetwork, rows: np.ndarray, schema, steps: int, seed: int) -> dict:

@@ -212,3 +212,10 @@ def judge_projector(projector: Projector, state: np.ndarray, captions: list[list
     theirs = [order(rewards(*stated), grade)['spearman'] for stated in users(thing)]
     return told | {'users': len(theirs), 'users_spearman': round(float(np.mean(theirs)), 4),
                    'users_spearman_least': min(theirs), 'users_spearman_each': theirs}
+
+
+def judge_things(projector: Projector, name: str, state: np.ndarray, captions: list[list[str]],
+                 sentences, known: list[str]) -> dict[str, dict[str, float]]:
+    """Return :func:`judge_projector` of all things on some moments, by "thing, name"."""
+    return {f'{thing}, {name}': judge_projector(projector, state, captions, sentences, thing)
+            for thing in known}

@@ -20,7 +20,7 @@ from dylora_ros.experiments.agreement import things
 from dylora_ros.experiments.pretrain import SHOWN_CYCLES, SHOWN_JUDGES, SHOWN_WORLDS
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.shown import record, recorded
-from dylora_ros.experiments.teaching import judge_projector, said, understanding
+from dylora_ros.experiments.teaching import judge_things, said, understanding
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.text import SentenceEncoder
 from dylora_ros.provenance import write
@@ -45,9 +45,8 @@ def main(arguments: list[str] | None = None):
     tensors |= {f'understanding.{k}': v for k, v in known.state_dict().items()}
     projector = Projector.of(tensors, schema.width, len(schema.modalities))
     last = int(np.searchsorted(world, SHOWN_WORLDS))
-    judged = {f'{thing}, shown': judge_projector(projector, inner_states(rows[last:], schema),
-                                                 captions[last:], sentences, thing)
-              for thing in things(captions)}
+    judged = judge_things(projector, 'shown', inner_states(rows[last:], schema),
+                          captions[last:], sentences, things(captions))
     part = path.with_suffix('.part')
     save_file(tensors, str(part))
     part.replace(path)
