@@ -1,6 +1,7 @@
-"""The standard ground's peer: stable-baselines3 SAC as it comes, at 100 k simulator steps.
+"""The standard ground's peers: stable-baselines3 SAC (or its TQC) as it comes, 100 k steps.
 
     python benchmarks/standard_ground.py --work DIR [--tasks Reacher-v5 ...] [--seeds 0 1 2]
+        [--peer tqc]
 
 Goes on where it was interrupted: a run is saved every 10 k steps in ``--work``, a finished one is
 ``docs/results/standard_ground/TASK-LEARNER-SEED.json`` and not run again. Our learner's runs
@@ -16,6 +17,7 @@ import sys
 import numpy as np
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,32 +47,40 @@ class Judge(BaseCallback):
         return True
 
 
-def policy(model: SAC):
+def peer(name: str) -> type[OffPolicyAlgorithm]:
+    """Return the class of a peer."""
+    if name == 'tqc':
+        from sb3_contrib import TQC
+        return TQC
+    return SAC
+
+
+def policy(model: OffPolicyAlgorithm):
     """Return the deterministic policy."""
     return lambda state: model.predict(state, deterministic=True)[0]
 
 
-def learn(task: str, seed: int, work: Path):
-    """Run SAC with its defaults, or go on with it."""
-    folder = work / f'{task}-sac-{seed}'
+def learn(task: str, learner: str, seed: int, work: Path):
+    """Run a peer with its defaults, or go on with it."""
+    folder, algorithm = work / f'{task}-{learner}-{seed}', peer(learner)
     folder.mkdir(parents=True, exist_ok=True)
     env = ground.make(task, seed)
     state = folder / 'run.json'
     if state.exists():
-        model = SAC.load(folder / 'model.zip', env=env)
+        model = algorithm.load(folder / 'model.zip', env=env)
         model.load_replay_buffer(folder / 'buffer.pkl')
-        run = ground.Run(task, 'sac', seed, json.loads(state.read_text()))
+        run = ground.Run(task, learner, seed, json.loads(state.read_text()))
         model.num_timesteps = run.curve[-1]['steps']
         env.reset(seed=seed + 1000 * run.resumed)      # not the first episodes again
     else:
         # the buffer holds the whole run, as the default of a million would
-        model = SAC('MlpPolicy', env, seed=seed, buffer_size=ground.STEPS)
-        run = ground.Run(task, 'sac', seed)
+        model = algorithm('MlpPolicy', env, seed=seed, buffer_size=ground.STEPS)
+        run = ground.Run(task, learner, seed)
     model.learn(ground.STEPS - model.num_timesteps, callback=Judge(run, folder),
                 reset_num_timesteps=False)
-    run.publish(RESULTS, f'python benchmarks/standard_ground.py --tasks {task} --seeds {seed}',
-                {'everything': "stable-baselines3's defaults, one thread"},
-                ('stable_baselines3',))
+    run.publish(RESULTS, f'python benchmarks/standard_ground.py --tasks {task} --seeds {seed} '
+                f'--peer {learner}', {'everything': "stable-baselines3's defaults, one thread"},
+                ('stable_baselines3', *(['sb3_contrib'] if learner == 'tqc' else [])))
 
 
 def summary() -> dict:
@@ -95,13 +105,14 @@ def main():
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--tasks', nargs='*', default=ground.TASKS, choices=ground.TASKS)
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    parser.add_argument('--peer', default='sac', choices=('sac', 'tqc'))
     options = parser.parse_args()
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for task in options.tasks:
-            if not ground.record_path(RESULTS, task, 'sac', seed).exists():
-                learn(task, seed, options.work)
+            if not ground.record_path(RESULTS, task, options.peer, seed).exists():
+                learn(task, options.peer, seed, options.work)
     print(json.dumps(summary()))
 
 

@@ -46,6 +46,8 @@ class Settings:
             does): the best value is at least what the log shows can be had, so that what pays
             late is known long before it came back row by row (He et al. 2017, "Learning to play
             in a day").
+        bounded: updates in which it does. What luck brought is no bound: later, when values have
+            come back row by row, it only keeps them too high.
         batch: rows an update.
         lr: of the critics; the actor learns at ``actor_lr``.
         tau: share of the critics that enters their targets every update.
@@ -60,6 +62,7 @@ class Settings:
     discount: float = 0.99
     n_step: int = 1
     bound: int = 0
+    bounded: int = 20_000
     batch: int = 192
     lr: float = 1e-3
     actor_lr: float = 5e-4
@@ -323,7 +326,8 @@ class ContinuousQ(nn.Module):
         s, tail, done = self.settings, _Tail(), 0
         while done < updates and going(done):
             index = sampler.draw()
-            longer = data.batch(index, s.bound, s.discount) if s.bound else None
+            longer = data.batch(index, s.bound, s.discount) \
+                if s.bound and self.updates < s.bounded else None
             error = self.update(data.batch(index, s.n_step, s.discount), longer)
             sampler.told(index, error)
             if done % 20 == 0:

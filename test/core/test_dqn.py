@@ -122,19 +122,19 @@ def test_what_followed_lowers_no_target():
     assert np.array_equal(first_errors(-100.0), first_errors(None))
 
 
-@pytest.mark.parametrize('bound', [0, 10])
-def test_what_pays_late_is_known_soon_with_a_bound(bound):
+@pytest.mark.parametrize(('bound', 'bounded'), [(0, 40), (10, 40), (10, 0)])
+def test_what_pays_late_is_known_soon_while_bounded(bound, bounded):
     data = Trajectory(1000, 1, 1)
     for _ in range(50):                        # a chain of rows, at whose end is a reward
         chain, rewards = np.arange(20)[:, None] / 10 - 1, np.zeros(20)
         rewards[10] = 10.0
         data.extend(chain, np.zeros((20, 1)), rewards, np.arange(20) < 19)
     torch.manual_seed(0)
-    q = ContinuousQ(1, 1, replace(SMALL, discount=0.9, bound=bound))
+    q = ContinuousQ(1, 1, replace(SMALL, discount=0.9, bound=bound, bounded=bounded))
     q.normalise(data.states, data.rewards)
     q.learn(data, Sampler(data, SMALL.batch), 40)
     known = q.foretell(data.states[:1], data.actions[:1])[0] > 0.5 * 0.9 ** 9
-    assert known == bool(bound)
+    assert known == bool(bound and bounded)
 
 
 def test_learning_can_be_cut_short():
