@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 import sys
 
+from dylora_ros.core.files import whole
+
 
 class PathError(FileNotFoundError):
     """A file that should have been installed is missing."""
@@ -19,9 +21,8 @@ def memory_dir(value: str) -> Path:
 
 def write_whole(path: Path, text: str):
     """Write a file; a reader, and the next start, see the old one or the new one."""
-    part = path.with_suffix('.part')
-    part.write_text(text)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text)
 
 
 def share_file(relative: str) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 import threading
 import time
 
+from dylora_ros.core.files import whole
+
 MOST = 100_000        # lines of one life; from there on one line a thousand attempts
 _LARGE = 32 << 20     # bytes; an older, larger file is put aside at a start
 
@@ -91,9 +93,8 @@ class Audit:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 self.path.rename(f'{self.path}.{time.time_ns()}')
-            part = self.path.with_suffix('.part')
-            part.write_text(''.join(self._lines))
-            part.replace(self.path)
+            with whole(self.path) as part:
+                part.write_text(''.join(self._lines))
             if self._file is not None:
                 self._file.close()
             self._open()

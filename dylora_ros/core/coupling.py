@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import torch
 from torch import nn
 
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.timecode import harmonic
@@ -254,13 +255,12 @@ class Coupling(nn.Module):
             adapters: digest of the low-rank weights that make the LR states.
 
         """
-        path = Path(path)
-        part = path.with_suffix('.part')
-        save_file({k: v.half().contiguous() for k, v in self.state_dict().items()}, str(part),
-                  metadata={'format': _FORMAT, 'adapters': adapters, 'layout': json.dumps({
-                      'shapes': self.shapes, 'targets': self.targets, 'width': self.width,
-                      'pairs': list(self.pairs), 'heard': self.heard})})
-        part.replace(path)
+        layout = {'shapes': self.shapes, 'targets': self.targets, 'width': self.width,
+                  'pairs': list(self.pairs), 'heard': self.heard}
+        with whole(path) as part:
+            save_file({k: v.half().contiguous() for k, v in self.state_dict().items()}, str(part),
+                      metadata={'format': _FORMAT, 'adapters': adapters,
+                                'layout': json.dumps(layout)})
 
     @classmethod
     def load(cls, path: str | Path, schema: RowSchema) -> 'Coupling':

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.trajectory import Batch, Sampler, Trajectory
 
@@ -348,16 +349,16 @@ class ContinuousQ(nn.Module):
             owner: whose states these are; :meth:`load` refuses those of another.
 
         """
-        path, tensors = Path(path), dict(self.state_dict())
+        tensors = dict(self.state_dict())
         if optimizers:
             for name, optimizer in self._optimizers.items():
                 for i, state in optimizer.state_dict()['state'].items():
                     tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
-        part = path.with_suffix('.part')
-        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, str(part),
-                  metadata={'format': _FORMAT, 'sizes': json.dumps(self.sizes), 'owner': owner,
-                            'settings': json.dumps(asdict(self.settings))})
-        part.replace(path)
+        tensors = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
+        with whole(path) as part:
+            save_file(tensors, str(part), metadata={
+                'format': _FORMAT, 'sizes': json.dumps(self.sizes), 'owner': owner,
+                'settings': json.dumps(asdict(self.settings))})
 
     @classmethod
     def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '',

@@ -15,6 +15,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.features import feature_width, perceived
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.timecode import Decay, harmonic
@@ -85,12 +86,10 @@ class HeadNetwork(nn.Module):
 
     def save(self, path: str | Path):
         """Write the weights as safetensors with the schema; whole or not at all."""
-        path = Path(path)
-        part = path.with_suffix('.part')
         tensors = {k: v.contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, str(part), metadata={'format': f'dylora-q-{self.KIND}',
-                                                'schema': self.schema.to_json()})
-        part.replace(path)
+        with whole(path) as part:
+            save_file(tensors, str(part), metadata={'format': f'dylora-q-{self.KIND}',
+                                                    'schema': self.schema.to_json()})
 
     @classmethod
     def load(cls, path: str | Path, schema: RowSchema):

@@ -9,6 +9,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save_file
 
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.files import whole
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.will import read_all
 
@@ -81,11 +82,10 @@ class Reading:
         return (begin, read) if same else nothing
 
     def _keep(self, name: str, data: Experience, first: int, begin: int, read: np.ndarray):
-        part = self._path.with_suffix('.part')
-        save_file({'read': np.ascontiguousarray(read), 'sign': _signs(data, begin, len(read))},
-                  str(part),
-                  metadata={'format': _FORMAT, 'q': name, 'first': str(first + begin)})
-        part.replace(self._path)
+        with whole(self._path) as part:
+            save_file({'read': np.ascontiguousarray(read), 'sign': _signs(data, begin, len(read))},
+                      str(part),
+                      metadata={'format': _FORMAT, 'q': name, 'first': str(first + begin)})
 
 
 def _signs(data: Experience, begin: int, count: int) -> np.ndarray:

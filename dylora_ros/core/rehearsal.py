@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.rows import RowSchema, WORDS
 
@@ -22,11 +23,10 @@ FILE = 'childhood.safetensors'
 
 def save(path: Path, rows: np.ndarray, schema: RowSchema):
     """Write the newest ``MOST`` of the rows (n,) with their schema; whole or not at all."""
-    part = path.with_suffix('.part')
     rows = np.ascontiguousarray(rows[-MOST:])
-    save_file({'rows': rows.view(np.uint8).reshape(len(rows), -1)}, str(part),
-              metadata={'schema': schema.to_json()})
-    part.replace(path)
+    with whole(path) as part:
+        save_file({'rows': rows.view(np.uint8).reshape(len(rows), -1)}, str(part),
+                  metadata={'schema': schema.to_json()})
 
 
 def load(path: Path, schema: RowSchema) -> np.ndarray:

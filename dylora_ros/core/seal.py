@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dylora_ros.core.context import FLAG_FORGOTTEN, GlobalContext, SLACK
+from dylora_ros.core.files import whole
 
 _TAG = 16             # bytes of a message's tag
 _SESSIONS = 64        # senders remembered by a receiver
@@ -212,10 +213,8 @@ class RowTags:
                 return out
             except (OSError, SealError):
                 pass             # vouch for no row there is: they may be what the kill was for
-        part = path.with_suffix('.part')
-        with open(part, 'wb') as file:
+        with whole(path) as part, part.open('wb') as file:
             file.truncate(_HEAD + _WORD * (log.capacity + SLACK))
-        part.replace(path)
         out = cls(path, secret, log, True)
         out._first = 0 if again else max(log.first, log.committed - ADOPTED)
         out.confirm()
@@ -289,9 +288,8 @@ class RowTags:
 def write_bundle(path: Path, secret: Secret, content: bytes):
     """Keep what is sealed for a process of the same life that has to start again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    part.write_bytes(secret.tag('bundle', content) + content)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(secret.tag('bundle', content) + content)
 
 
 def read_bundle(path: Path, secret: Secret) -> bytes:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import Adapter, inject, SchemaError
 from dylora_ros.core.rows import RowSchema
 
@@ -240,14 +241,12 @@ class Speaker:
 
     def save(self, path: str | Path):
         """Write the low-rank weights and the map, half precision, as safetensors; whole or not."""
-        path = Path(path)
-        part = path.with_suffix('.part')
         tensors = {**{f'adapter.{k}': v for k, v in self.adapter.state_dict().items()},
                    **{f'bias.{k}': v for k, v in self.bias.state_dict().items()}}
         tensors = {k: v.detach().half().contiguous() for k, v in tensors.items()}
-        save_file({**tensors, 'words': self.words.int()}, str(part),
-                  metadata={**self._meta(), 'topics': json.dumps(self.topics)})
-        part.replace(path)
+        with whole(path) as part:
+            save_file({**tensors, 'words': self.words.int()}, str(part),
+                      metadata={**self._meta(), 'topics': json.dumps(self.topics)})
 
     def load(self, path: str | Path):
         """Read what :meth:`save` wrote.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dylora_ros.core.cycle import Composer
+from dylora_ros.core.files import whole
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.experiments.babble import babble, PERIOD, VISION_EVERY
 from dylora_ros.experiments.pretrain_fit import say
@@ -74,9 +75,8 @@ def collect(folder: Path, lives: int, weights: Path = registry.SHIPPED,
         senses = {n: registry.make(n, weights=weights) for n in ('vision', 'audio', 'body')}
         world = make_world('gaze', first)
         for done, i in enumerate(missing):
-            part = paths[i].with_suffix('.part.npz')
-            np.savez_compressed(part, **record(senses, world, first + i))
-            part.replace(paths[i])
+            with whole(paths[i]) as part, part.open('wb') as file:
+                np.savez_compressed(file, **record(senses, world, first + i))
             if done % 10 == 9:
                 say(f'life {i + 1} of {lives} recorded')
         world.close()
@@ -159,9 +159,8 @@ def load(paths: list[Path], schema: RowSchema, captions: list[str],
         **{f'features.{n}': np.concatenate([life[f'{n}.feature'] for life in lives])
            for n in ('vision', 'audio', 'body')},
         **{f'newest.{n}': np.concatenate(v) for n, v in newest.items()}}
-    part = done.with_suffix('.part.npz')
-    np.savez(part, **composed)
-    part.replace(done)
+    with whole(done) as part, part.open('wb') as file:
+        np.savez(file, **composed)
     return unpack(composed)
 
 

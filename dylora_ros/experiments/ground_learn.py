@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 import torch
 
 from dylora_ros.core.dqn import ContinuousQ, Settings
+from dylora_ros.core.files import whole
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.experiments import ground
 from dylora_ros.provenance import write
@@ -88,10 +89,9 @@ class Life:
     def save(self, folder: Path):
         """Write what :meth:`resume` needs."""
         n = len(self.rows)
-        part = folder / 'rows.part'
-        save_file({name: getattr(self.rows, name)[:n] for name in (
-            'states', 'actions', 'rewards', 'follows')}, str(part))
-        part.replace(folder / 'rows.safetensors')
+        with whole(folder / 'rows.safetensors') as part:
+            save_file({name: getattr(self.rows, name)[:n] for name in (
+                'states', 'actions', 'rewards', 'follows')}, str(part))
         self.q.save(folder / 'dqn.safetensors')
 
     def resume(self, folder: Path, steps: int, again: int):

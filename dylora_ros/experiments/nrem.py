@@ -14,6 +14,7 @@ import torch
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
+from dylora_ros.core.files import whole
 from dylora_ros.core.motor import EXPLORATION
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.sleep import PASSES, RATE, train
@@ -30,15 +31,14 @@ WORLDS = 7000                    # seeds of the worlds begin here
 def rows_of(path: Path, seed: int, cycles: int) -> np.ndarray:
     """Return the rows of one life, lived now if it is not there yet."""
     if not path.exists():
-        part = path.with_suffix('.part')
         senses = {name: registry.make(name) for name in ORDER}
         world = make_world('gaze', WORLDS + seed)
         schema = registry.row_schema(len(world.names), registry.SHIPPED)
         network = QNetwork.load(registry.SHIPPED / 'q.safetensors', schema)
-        agent, log = fresh_agent(senses, part, network, cycles, world, EXPLORATION, seed)
-        live(agent, world, cycles, [], lambda text: print(f'seed {seed}: {text}', flush=True))
-        log.close()
-        part.replace(path)
+        with whole(path) as part:
+            agent, log = fresh_agent(senses, part, network, cycles, world, EXPLORATION, seed)
+            live(agent, world, cycles, [], lambda text: print(f'seed {seed}: {text}', flush=True))
+            log.close()
     with GlobalContext.read(path) as log:
         return log.rows(0, log.committed)
 

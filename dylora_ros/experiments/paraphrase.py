@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from dylora_ros.core.blinding import pad_tokens
 from dylora_ros.core.extension import ContextReader, ExtendedEncoder
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import inject
 from dylora_ros.experiments.pairs import Pairs
 from dylora_ros.experiments.statistics import f1_score
@@ -213,9 +214,9 @@ class Training:
         for name, p in self.named.items():
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f'{key}.{name}'] = value.contiguous()
-        part = path.with_suffix('.part')
-        save_file(tensors, str(part), metadata={'epoch': str(self.epoch), 'step': str(self.step)})
-        part.replace(path)
+        with whole(path) as part:
+            save_file(tensors, str(part),
+                      metadata={'epoch': str(self.epoch), 'step': str(self.step)})
 
     @torch.no_grad()
     def load(self, path: Path):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from dylora_ros.core.features import features
+from dylora_ros.core.files import whole
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.experiments.progress import Left, say
 
@@ -59,9 +60,8 @@ def read_all(texts: list[str], path: Path) -> tuple[np.ndarray, int]:
             tokens += some
             done = min(i + _PART, len(texts))
             say(f'{path.stem}: {done}/{len(texts)} sentences read, {left.after(done)}')
-        part = path.with_suffix('.part.npz')
-        np.savez(part, inputs=np.concatenate(parts), tokens=tokens)
-        part.replace(path)
+        with whole(path) as part, part.open('wb') as file:
+            np.savez(file, inputs=np.concatenate(parts), tokens=tokens)
     with np.load(path) as kept:
         return kept['inputs'], int(kept['tokens'])
 

@@ -30,6 +30,7 @@ from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.experience import Experience
 from dylora_ros.core.features import inner_states
+from dylora_ros.core.files import whole
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import Projector
 from dylora_ros.core.sleep import train
@@ -79,10 +80,9 @@ def babbled(options) -> dict[str, np.ndarray]:
     path = options.work / 'babble.npz'
     if not path.exists():
         say('babbling')
-        part = path.with_suffix('.part.npz')
-        np.savez(part, **babble_in_worlds(options.cycles, options.lives, options.seed,
-                                         options.scene))
-        part.replace(path)
+        with whole(path) as part, part.open('wb') as file:
+            np.savez(file, **babble_in_worlds(options.cycles, options.lives, options.seed,
+                                              options.scene))
     with np.load(path) as data:
         return dict(data)
 
@@ -108,9 +108,8 @@ def first(senses: dict, data: dict, folder: Path, rng) -> dict[str, torch.Tensor
         tensors = {'body.x': body, 'vision.x': vision, 'audio.x': audio,
                    **{f'seen.{k}': v for k, v in vars(seen).items()},
                    **{f'heard.{k}': v for k, v in vars(heard).items()}}
-        part = done.with_suffix('.part')
-        save_file({k: torch.as_tensor(v).contiguous() for k, v in tensors.items()}, str(part))
-        part.replace(done)
+        with whole(done) as part:
+            save_file({k: torch.as_tensor(v).contiguous() for k, v in tensors.items()}, str(part))
     for name, sense in senses.items():
         sense.load(folder / f'{name}.safetensors')
     return load_file(str(done))
@@ -133,9 +132,8 @@ def first_q(data: dict, caches: dict, options) -> tuple[dict, dict[str, np.ndarr
         say(f'q on babble: {report}')
         q = torch.from_numpy(predict_all(network, rows, schema))
         log.close()
-        part = done.with_suffix('.part')
-        save_file({**network.state_dict(), 'predicted': q}, str(part))
-        part.replace(done)
+        with whole(done) as part:
+            save_file({**network.state_dict(), 'predicted': q}, str(part))
     weights = load_file(str(done))
     q = weights.pop('predicted').numpy()
     return weights, {name: np.ascontiguousarray(q[:, schema.slices[name]]).reshape(
@@ -167,9 +165,8 @@ def decoders(senses: dict, data: dict, caches: dict, q: dict, options):
         if not path.exists():
             torch.manual_seed(options.seed + i)
             step(senses[name], np.random.default_rng(options.seed + i))
-            part = path.with_suffix('.part')
-            senses[name].save(part)
-            part.replace(path)
+            with whole(path) as part:
+                senses[name].save(part)
         senses[name].load(path)
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import torch
 from torch import nn
 
+from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
@@ -146,9 +147,8 @@ def _keep(path: Path, values: list, optimizer, step: int, of: str):
         moments = optimizer.state[p]
         tensors |= {f'{i}.value': p.detach(), f'{i}.mean': moments['exp_avg'],
                     f'{i}.square': moments['exp_avg_sq']}
-    part = path.with_suffix('.writing')
-    save_file({k: v.contiguous() for k, v in tensors.items()}, str(part), metadata={'of': of})
-    part.replace(path)
+    with whole(path) as part:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, str(part), metadata={'of': of})
 
 
 def _resume(path: Path, values: list, optimizer, of: str) -> int:

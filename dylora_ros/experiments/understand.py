@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import torch
 
 from dylora_ros.core.features import inner_states
+from dylora_ros.core.files import whole
 from dylora_ros.core.reward import Projector
 from dylora_ros.experiments.agreement import things
 from dylora_ros.experiments.pretrain import SHOWN_CYCLES, SHOWN_JUDGES, SHOWN_WORLDS
@@ -47,9 +48,8 @@ def main(arguments: list[str] | None = None):
     last = int(np.searchsorted(world, SHOWN_WORLDS))
     judged = judge_things(projector, 'shown', inner_states(rows[last:], schema),
                           captions[last:], sentences, things(captions))
-    part = path.with_suffix('.part')
-    save_file(tensors, str(part))
-    part.replace(path)
+    with whole(path) as part:
+        save_file(tensors, str(part))
     told = options.weights / 'pretrain.json'
     before = json.loads(told.read_text())
     write(told, before | {'projector': before['projector'] | judged})

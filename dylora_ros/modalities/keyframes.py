@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from dylora_ros.core.files import whole
+
 SPACING = 2.0        # s
 KEEP = 32
 
@@ -44,11 +46,10 @@ class Keyframes:
     def save(self, path: Path):
         """Write all moments; whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
-        save_file({f'{moment}.{name}': np.ascontiguousarray(array)
-                   for moment, context in self._kept.items()
-                   for name, array in context.items()}, str(part))
-        part.replace(path)
+        with whole(path) as part:
+            save_file({f'{moment}.{name}': np.ascontiguousarray(array)
+                       for moment, context in self._kept.items()
+                       for name, array in context.items()}, str(part))
 
 
 def load(path: Path) -> dict[int, dict[str, np.ndarray]]:

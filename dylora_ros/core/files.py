@@ -1,0 +1,21 @@
+"""Files that are there whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Yield where to write what takes the place of ``path`` at the end.
+
+    Whoever reads ``path`` meanwhile, or after the writer was killed, finds what was there before.
+    A writer that fails (a full disk) leaves nothing beside it.
+    """
+    path = Path(path)
+    part = path.with_suffix('.part')
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
