@@ -248,7 +248,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
             learned is kept unseen.
         budget: of time.
         seed: of the draws.
-        most: end earlier after this many updates.
+        most: end earlier after this many updates, those before it was cut short included.
 
     """
     count, saved = len(past), budget.clock()
@@ -266,8 +266,10 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     before, value_before = _judge(good, past, judged, really)
     if int(will.updates) < SETTLED:
         will.normalise(everything.states, everything.rewards)
-    left = UPDATES * len(everything) - (int(will.updates) - int(good.updates))
-    left = max(0, left if most is None else min(left, most))
+    goal = UPDATES * len(everything)
+    if most is not None:
+        goal = min(goal, most)
+    left = max(0, goal - (int(will.updates) - int(good.updates)))
 
     def going(done: int) -> bool:
         nonlocal saved
