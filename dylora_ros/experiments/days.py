@@ -27,6 +27,7 @@ import time
 
 import torch
 
+from dylora_ros.core.experience import MIN_ROWS
 from dylora_ros.core.will_training import A_NEW_ROW
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.days_report import summary
@@ -96,6 +97,9 @@ def main(arguments: list[str] | None = None):
     if options.scene != 'gaze' and options.weights == registry.SHIPPED:
         parser.error(f'the weights that ship are of gaze; make some with "python -m dylora_ros '
                      f'pretrain --scene {options.scene} --out DIR" and give them as --weights')
+    for name in ('day', 'young'):
+        if (cycles := getattr(options, name)) < MIN_ROWS:
+            parser.error(f'--{name} {cycles}: a sleep learns from {MIN_ROWS} cycles at least')
     torch.set_num_threads(1)
     vision, audio = (registry.make(n, weights=options.weights) for n in ('vision', 'audio'))
     reward = stated(options.statements or share_file(STATEMENTS[options.scene]), options.weights)
