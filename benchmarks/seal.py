@@ -4,11 +4,11 @@
 
 The reward node and the global context run in their own processes with the shipped weights, as the
 supervisor starts them. An attacker in a third process, of the same user and without the right to
-trace others, tries what ``benchmarks/seal_attacks.py`` lists; after each attempt it looks whether
-the audit has grown. Meanwhile the same LR states are shown again and again, in blocks with and
-without attack in turn. Changed counts: rewards that differ in any bit from those without attack
-or from a judge made of untouched files, parameters, lifecycle states, forged rows that NREM would
-learn from, honest ones that it would lose. The last line is one JSON object.
+trace others, tries what ``seal_voice.py`` and ``seal_hand.py`` list; after each attempt it looks
+whether the audit has grown. Meanwhile the same LR states are shown again and again, in blocks with
+and without attack in turn. Changed counts: rewards that differ in any bit from those without
+attack or from a judge made of untouched files, parameters, lifecycle states, forged rows that NREM
+would learn from, honest ones that it would lose. The last line is one JSON object.
 """
 
 import argparse
