@@ -23,6 +23,8 @@ EXPERIMENTS = {
                  'whether a toy out of the view is found, by hearing or by memory'),
     'noisy-screen': ('dylora_ros.experiments.noisy_screen',
                      'whether a screen that nothing can predict hypnotizes the curious'),
+    'hypnosis': ('dylora_ros.experiments.hypnosis',
+                 'whether a will that lives on curiosity stays at that screen'),
     'understand': ('dylora_ros.experiments.understand',
                    'teach the reward anew what sentences of people say'),
     'refit': ('dylora_ros.experiments.refit', 'train q anew on a recorded log'),
