@@ -85,6 +85,7 @@ class Days:
         that never sleeps takes these steps in its first day.
         """
         if self._newborn_sleeps and not self.days and self.chest.load() is None:
+            torch.manual_seed(1000 * self.seed)
             self._relive(self._network())
             practise(self.chest, self._relived, None, np.arange(0), Budget(math.inf),
                      1000 * self.seed, self.options.updates)

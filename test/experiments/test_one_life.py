@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
@@ -42,6 +43,16 @@ def born(tmp_path):
         arm, 0, tmp_path, reward, SimpleNamespace(**{**vars(OPTIONS), **options}))
 
 
+@pytest.fixture
+def childhood(born, monkeypatch):
+    """Let everybody have the same short childhood."""
+    rows = np.zeros(200, born().schema.dtype)
+    rows['stamp'] = (np.arange(200) + 1) * 40_000_000
+    rows['x'] = np.random.default_rng(0).standard_normal(rows['x'].shape)
+    monkeypatch.setattr(module.rehearsal, 'load', lambda path, schema: rows)
+    return rows
+
+
 def test_a_night_teaches_q_and_the_continuous_q(born):
     days = born()
     days.night(a_day(days), 11.0)
@@ -66,12 +77,7 @@ def test_q_learns_every_few_nights_and_only_then_are_old_rows_read_anew(born, mo
     assert (days.folder / 'q.safetensors').exists()
 
 
-def test_the_childhood_teaches_what_its_rewards_are_today(born, monkeypatch):
-    rng = np.random.default_rng(0)
-    rows = np.zeros(200, born().schema.dtype)
-    rows['stamp'] = (np.arange(200) + 1) * 40_000_000
-    rows['x'] = rng.standard_normal(rows['x'].shape)
-    monkeypatch.setattr(module.rehearsal, 'load', lambda path, schema: rows)
+def test_the_childhood_teaches_what_its_rewards_are_today(born, childhood, monkeypatch):
     seen = []
     real = module.Trajectory.joined
     monkeypatch.setattr(module.Trajectory, 'joined', lambda parts: seen.extend(parts)
@@ -79,17 +85,24 @@ def test_the_childhood_teaches_what_its_rewards_are_today(born, monkeypatch):
     days = born('full')
     days.night(a_day(days), 11.0)
     assert [len(part) for part in seen] == [300, 200]
-    assert np.allclose(seen[1].rewards, rows['x'][:, 0])
+    assert np.allclose(seen[1].rewards, childhood['x'][:, 0])
+
+
+def test_a_newborn_is_what_its_seed_makes_it(born, childhood):
+    wills = []
+    for _ in range(2):
+        torch.rand(7)                               # whatever was drawn in this process before
+        days = born('full')
+        days.birth()
+        wills.append(days.chest.load().state_dict())
+        days.chest.good.unlink()
+    assert all(torch.equal(v, wills[1][k]) for k, v in wills[0].items())
 
 
 @pytest.mark.parametrize(('arm', 'taught'), [('full', True), ('no_childhood', False),
                                              ('no_sleep', False), ('untrained', False)])
 def test_a_newborn_that_sleeps_learns_from_its_childhood_before_it_lives(
-        born, monkeypatch, arm, taught):
-    rows = np.zeros(200, born().schema.dtype)
-    rows['stamp'] = (np.arange(200) + 1) * 40_000_000
-    rows['x'] = np.random.default_rng(0).standard_normal(rows['x'].shape)
-    monkeypatch.setattr(module.rehearsal, 'load', lambda path, schema: rows)
+        born, childhood, arm, taught):
     days = born(arm)
     days.birth()
     assert (days.chest.load() is not None) == taught
