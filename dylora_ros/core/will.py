@@ -6,7 +6,6 @@ command brings about; the command is their coordinate, and what the critic judge
 really applied, after the guard.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -90,16 +89,21 @@ class Lived:
 
     def __init__(self, schema: RowSchema):
         self._schema = schema
-        self._rows: deque[np.ndarray] = deque(maxlen=BACK)
+        self._rows = np.zeros(BACK, schema.dtype)
+        self._count = 0
 
     def take(self, row: np.ndarray):
         """Take the next row."""
-        self._rows.append(row.reshape(1))
+        self._rows[:-1] = self._rows[1:]
+        self._rows[-1:] = row
+        self._count = min(self._count + 1, BACK)
 
     def state(self, read: np.ndarray) -> np.ndarray:
         """Return the state (d,) of the newest row, of which q's heads read ``read``."""
-        rows = np.concatenate(self._rows)
-        return states(np.broadcast_to(read, (len(rows), len(read))), rows, self._schema)[-1]
+        rows = self._rows[BACK - self._count:]
+        # of all these it depends on two alone, and this is asked in every cycle
+        pair = rows[[seen_at(rows, self._schema)[-1], -1]]
+        return states(np.broadcast_to(read, (2, len(read))), pair, self._schema)[-1]
 
 
 class Will:
