@@ -25,6 +25,22 @@ def smoothed(series: list[float], count: int = _SMOOTH) -> np.ndarray:
     return np.convolve(series, np.ones(count) / count, 'valid')
 
 
+def curves(lives: list[list[float]], each: int, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is drawn of an arm: awake cycles (n,), and success until then (lives, n).
+
+    Args:
+        lives: success of each life, a number every ``each`` cycles; too short ones are left out.
+        each: cycles.
+        window: cycles that a point is the mean of.
+
+    """
+    count = window // each
+    lives = [life for life in lives if len(life) >= count]
+    shortest = min(map(len, lives), default=count - 1)
+    table = np.array([smoothed(life[:shortest], count) for life in lives])
+    return each * (np.arange(shortest - count + 1) + count), table
+
+
 def draw(result: dict, path: Path, peer: Path | None = None):
     """Draw success by awake cycles: mean over seeds, band from worst to best.
 
@@ -44,20 +60,17 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     fine = all('success_by_part' in s and len(s['success_by_day']) <= _SHORT for s in told)
     name, each, count = ('success_by_part', PART, WINDOW) if fine else \
         ('success_by_day', result['day'], _SMOOTH)
-    lives = {arm: [s[name] for s in entry['seeds'].values()]
+    lives = {arm: ([s[name] for s in entry['seeds'].values()], each)
              for arm, entry in result[result['scene']].items()}
     if not fine and result['scene'] == 'gaze' and peer is not None and peer.exists():
-        lives['sac'] = [s['success_by_day']
-                        for s in json.loads(peer.read_text())['sac'].values()]
+        told = json.loads(peer.read_text())               # its days may be of another length
+        lives['sac'] = [s['success_by_day'] for s in told['sac'].values()], told['day']
     figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
     for arm, (label, colour) in STYLE.items():
-        series = [s for s in lives.get(arm, []) if len(s) >= count]
-        if not series:
+        cycles, table = curves(*lives.get(arm, ([], each)), count * each)
+        if not len(table):
             continue
-        shortest = min(map(len, series))
-        table = np.stack([smoothed(s[:shortest], count) for s in series])
-        cycles = each * (np.arange(table.shape[1]) + count)
-        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(series)})')
+        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(table)})')
         axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
                           linewidth=0)
     if result['scene'] == 'gaze':
@@ -65,7 +78,8 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     axes.set_xlabel(f'awake cycles (each point: the last {count * each})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8)
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -10,7 +10,7 @@ import torch
 from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.experiments import one_life as module
-from dylora_ros.experiments.days_figure import draw, smoothed
+from dylora_ros.experiments.days_figure import curves, draw, smoothed
 from dylora_ros.experiments.one_life import Days, FIRST
 from dylora_ros.modalities import registry
 
@@ -182,6 +182,19 @@ def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):
 
 def test_points_of_the_figure_are_means_of_days():
     assert smoothed([0, 0, 1, 1]).tolist() == pytest.approx([1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(('each', 'days'), [(1500, 4), (500, 12)])
+def test_a_curve_ends_where_its_lives_end_however_long_their_days_are(each, days):
+    cycles, table = curves([[0.5] * days, [0.7] * days, [0.9]], each, 4500)
+    assert cycles[0] == 4500
+    assert cycles[-1] == 6000
+    assert table.shape == (2, len(cycles)), 'too short a life is left out'
+
+
+def test_an_arm_that_lived_too_shortly_has_no_curve():
+    cycles, table = curves([[0.5] * 2], 1500, 4500)
+    assert len(cycles) == len(table) == 0
 
 
 def test_a_day_without_success_leaves_json_that_anybody_reads(born):
