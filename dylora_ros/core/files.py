@@ -16,6 +16,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     part = path.with_suffix('.part')
     try:
         yield part
-        part.replace(path)
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    part.replace(path)
