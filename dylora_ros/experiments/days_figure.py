@@ -78,7 +78,7 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     axes.set_xlabel(f'awake cycles (each point: the last {count * each})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
-    if axes.lines:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=130)
