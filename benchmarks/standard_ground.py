@@ -80,7 +80,7 @@ def learn(task: str, learner: str, seed: int, work: Path):
                 reset_num_timesteps=False)
     run.publish(RESULTS, f'python benchmarks/standard_ground.py --tasks {task} --seeds {seed} '
                 f'--peer {learner}', {'everything': "stable-baselines3's defaults, one thread"},
-                ('stable_baselines3', *(['sb3_contrib'] if learner == 'tqc' else [])))
+                ('stable_baselines3', 'sb3_contrib'))
 
 
 def summary() -> dict:

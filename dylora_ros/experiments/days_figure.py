@@ -63,8 +63,8 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     lives = {arm: ([s[name] for s in entry['seeds'].values()], each)
              for arm, entry in result[result['scene']].items()}
     if not fine and result['scene'] == 'gaze' and peer is not None and peer.exists():
-        told = json.loads(peer.read_text())               # its days may be of another length
-        lives['sac'] = [s['success_by_day'] for s in told['sac'].values()], told['day']
+        learned = json.loads(peer.read_text())            # its days may be of another length
+        lives['sac'] = [s['success_by_day'] for s in learned['sac'].values()], learned['day']
     figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
     for arm, (label, colour) in STYLE.items():
         cycles, table = curves(*lives.get(arm, ([], each)), count * each)

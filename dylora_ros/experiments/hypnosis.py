@@ -26,13 +26,13 @@ from dylora_ros.core.will import trajectory
 from dylora_ros.core.will_training import A_NEW_ROW, Budget, Chest, practise
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.life import Feed, fresh_agent
-from dylora_ros.experiments.noisy_screen import Held
+from dylora_ros.experiments.noisy_screen import error_of_sight, Held
 from dylora_ros.experiments.progress import say
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import ORDER
 from dylora_ros.provenance import provenance, write
 from dylora_ros.sim.gaze import SCREEN_AT
-from dylora_ros.sim.view import direction_of, in_view
+from dylora_ros.sim.view import direction_to, in_view
 from dylora_ros.sim.worlds import make as make_world
 
 PAYS = ('news', 'error', 'habit')
@@ -57,9 +57,9 @@ class Pay:
 
     def look(self, signals: dict[str, np.ndarray]):
         """Compare what sight expects with what comes; call before the agent sees it."""
-        if 'vision' in signals and self._sight.expected is not None:
-            target = self._sight.target(signals['vision'])
-            self._error = float(np.mean((target - self._sight.expected) ** 2))
+        error = error_of_sight(self._sight, signals)
+        if not math.isnan(error):
+            self._error = error
 
     def __call__(self, row: np.ndarray, modalities: int) -> float:
         """Return the reward of a row's state; habit is told what the naive one is paid."""
@@ -71,9 +71,7 @@ class Pay:
 
 def screen_in_view(world) -> bool:
     """Whether the middle of the screen is within the view."""
-    camera = world.data.camera(world.camera)
-    local = camera.xmat.reshape(3, 3).T @ (np.array(SCREEN_AT) - camera.xpos)
-    return in_view(*direction_of(local, world.model.camera(world.camera).fovy[0]))
+    return in_view(*direction_to(world, SCREEN_AT))
 
 
 def day(agent: Agent, world, pay: Pay, will, born: int) -> list[bool]:

@@ -8,6 +8,7 @@ no more than anything else. Looking about goes on in a third life, for compariso
 """
 
 import argparse
+import math
 from pathlib import Path
 import tempfile
 
@@ -68,6 +69,13 @@ class Held:
         return q, 0.0
 
 
+def error_of_sight(sight, signals: dict[str, np.ndarray]) -> float:
+    """Return how far what sight expects is from what comes, before it sees it; NaN: no frame."""
+    if 'vision' not in signals or sight.expected is None:
+        return math.nan
+    return float(np.mean((sight.target(signals['vision']) - sight.expected) ** 2))
+
+
 def live(target: str, seed: int, network: QNetwork, folder: Path) -> dict[str, np.ndarray]:
     """Return curiosity's news (n,) and sight's error (n,; NaN without a frame) of one life."""
     senses = {name: registry.make(name) for name in ORDER}
@@ -78,11 +86,10 @@ def live(target: str, seed: int, network: QNetwork, folder: Path) -> dict[str, n
     agent.will = Held(world, senses['body'], log.schema.slices['body'], TARGETS[target], HABIT)
     feed = Feed(world, agent.guard)
     world.reset()
-    wrong = np.full(cycles, np.nan)
+    wrong = np.zeros(cycles)
     for i in range(cycles):
-        signals, sight = feed(i), senses['vision']
-        if 'vision' in signals and sight.expected is not None:
-            wrong[i] = np.mean((sight.target(signals['vision']) - sight.expected) ** 2)
+        signals = feed(i)
+        wrong[i] = error_of_sight(senses['vision'], signals)
         world.apply(agent.step(round(world.time * 1e9), signals))
         world.step(PERIOD)
     rows = log.rows(0, cycles)

@@ -78,9 +78,7 @@ class Forage(World):
 
     def direction(self, post: str) -> tuple[float, float]:
         """Return (right, up) of a post at the height of the eye, in half views."""
-        camera = self.data.camera(self.camera)
-        local = camera.xmat.reshape(3, 3).T @ (self._look_at(post) - camera.xpos)
-        return view.direction_of(local, self.model.camera(self.camera).fovy[0])
+        return view.direction_to(self, self._look_at(post))
 
     def _look_at(self, post: str) -> np.ndarray:
         return np.array([*self.data.body(post).xpos[:2], self.data.camera(self.camera).xpos[2]])

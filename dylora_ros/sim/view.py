@@ -16,8 +16,13 @@ def direction(world: World, body: str) -> tuple[float, float]:
 
     Behind the camera, the horizontal value is at least 2 in size, with the side's sign.
     """
+    return direction_to(world, world.data.body(body).xpos)
+
+
+def direction_to(world: World, point: np.ndarray) -> tuple[float, float]:
+    """Return :func:`direction` of a point (3,) in the world, m."""
     camera = world.data.camera(world.camera)
-    local = camera.xmat.reshape(3, 3).T @ (world.data.body(body).xpos - camera.xpos)
+    local = camera.xmat.reshape(3, 3).T @ (np.asarray(point) - camera.xpos)
     return direction_of(local, world.model.camera(world.camera).fovy[0])
 
 
