@@ -10,7 +10,7 @@ import numpy as np
 from dylora_ros.core.will_training import SETTINGS
 from dylora_ros.provenance import provenance
 
-LEVELS = 0.3, 0.4, 0.5, 0.6     # of success
+LEVELS = 0.3, 0.4, 0.5, 0.6, 0.7     # of success
 LEVEL = 0.5                     # the one that the speedup of sleep is told for
 PART = 150                      # cycles that success is told of in one number
 WINDOW = 4                      # parts in a row whose mean has to reach a level: 24 s
