@@ -13,7 +13,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     A writer that fails (a full disk) leaves nothing beside it.
     """
     path = Path(path)
-    part = path.with_suffix('.part')
+    part = path.with_name(f'{path.name}.part')     # its own: files beside it differ by suffix
     try:
         yield part
     except BaseException:

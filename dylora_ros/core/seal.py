@@ -214,7 +214,8 @@ class RowTags:
             except (OSError, SealError):
                 pass             # vouch for no row there is: they may be what the kill was for
         with whole(path) as part, part.open('wb') as file:
-            file.truncate(_HEAD + _WORD * (log.capacity + SLACK))
+            # not a hole: where the disk is full it shows here, not as SIGBUS while it lives
+            os.posix_fallocate(file.fileno(), 0, _HEAD + _WORD * (log.capacity + SLACK))
         out = cls(path, secret, log, True)
         out._first = 0 if again else max(log.first, log.committed - ADOPTED)
         out.confirm()

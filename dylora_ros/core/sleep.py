@@ -185,7 +185,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
             network.load_state_dict(mean)
             network.eval()
             loss, _ = evaluate(network, data, data.validation)
-            if not loss >= best_loss:
+            if loss < best_loss or (math.isnan(best_loss) and _finite(mean)):
                 best, best_loss = _copy(mean), loss
             network.load_state_dict(trained)
             network.train()
@@ -214,11 +214,16 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     network.load_state_dict(best)
     network.eval()
     after, _ = evaluate(network, data, data.held_out)
-    kept = bool(after <= before) or math.isnan(after)
+    # without held-out rows nothing judges; what is not finite is never kept
+    kept = _finite(best) and (bool(after <= before) or not len(data.held_out))
     if not kept:
         network.load_state_dict(old)
     progress(1.0, 0.0)
     return TrainReport(len(data.features), steps, before, after, unchanged, kept)
+
+
+def _finite(weights: dict[str, torch.Tensor]) -> bool:
+    return all(bool(torch.isfinite(v).all()) for v in weights.values())
 
 
 def _copy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

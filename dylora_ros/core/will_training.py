@@ -288,6 +288,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     after, value = _judge(will, past, judged, really)
     # what nobody taught is no will, however little it errs; NaN is not better
     kept = int(will.updates) > int(good.updates) and \
+        all(bool(v.isfinite().all()) for v in will.state_dict().values()) and \
         (not len(judged) or after <= WORSE * before)
     chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)

@@ -82,10 +82,12 @@ class PredictorNode(AgentNode):
         from dylora_ros.core.lowrank import SchemaError
         from dylora_ros.core.predictor import QNetwork
         shipped = weights_dir(self.values['weights']) / 'q.safetensors'
+        self._q_seen, self._q_path = self._q_learned(), None
         for path in (self.folder / 'q.safetensors', shipped):
             if path.exists():
                 try:
                     network = QNetwork.load(path, self.log.schema)
+                    self._q_path = path
                     self.get_logger().info(f'q from {path}')
                     return network
                 except SchemaError as error:
@@ -172,17 +174,33 @@ class PredictorNode(AgentNode):
             self._finished = None
             self.sleeper.begin(phase.name)
         else:
+            slept = self.sleeper is not None
             self.stop()
+            if slept:
+                self._act_by_q_on_disk()
+
+    def _q_learned(self) -> int | None:
+        """Return when q was last learned (ns), None where it never was."""
+        path = self.folder / 'q.safetensors'
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    def _act_by_q_on_disk(self):
+        """Take the q that a sleep left on disk, even one cut short after it had learned.
+
+        Later nights read by that one, and the will acts on what its q reads.
+        """
+        if self._q_seen != self._q_learned():
+            # the index of a long day takes seconds
+            self.predictor.adopt(self._load_q(), background=True)
 
     def _sleep_options(self) -> dict:
         v = self.values
-        q = self.folder / 'q.safetensors'
         return {'memory': str(self.folder), 'weights': str(weights_dir(v['weights'])),
                 'joints': len(v['joints']), 'window': v['window'], 'period': 1 / v['rate'],
                 'secret': life().secret.key.hex(),
                 'REM': v['rem_seconds'], 'NREM': v['nrem_seconds'], 'seed': v['seed'],
                 'train_rows': v['train_rows'],
-                'q': str(q if q.exists() else weights_dir(v['weights']) / 'q.safetensors')}
+                'q': None if self._q_path is None else str(self._q_path)}
 
     def _poll(self):
         """Pass on what the sleeping process tells."""
@@ -198,8 +216,7 @@ class PredictorNode(AgentNode):
             elif kind == 'image':
                 self.publish('dream/image', messages.rgb_msg(value, self.now(), 'dream'))
             elif kind == 'done':
-                if value.get('kept'):     # q; the index of a long day takes seconds: still asleep
-                    self.predictor.adopt(self._load_q(), background=True)
+                self._act_by_q_on_disk()
                 self._finished = value
         if self._finished is not None and not self.predictor.building:
             if self._finished.get('will', {}).get('kept'):

@@ -95,8 +95,8 @@ def _open(options: dict):
     from dylora_ros.core.context import GlobalContext
     from dylora_ros.core.predictor import QNetwork
     log = GlobalContext.read(Path(options['memory']) / 'context.gc', options['window'])
-    path = Path(options['q'])
-    network = QNetwork.load(path, log.schema) if path.exists() else QNetwork(log.schema).eval()
+    network = QNetwork.load(Path(options['q']), log.schema) if options['q'] else \
+        QNetwork(log.schema).eval()
     return log, network
 
 

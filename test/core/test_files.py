@@ -33,7 +33,15 @@ def test_a_writer_that_fails_changes_nothing(tmp_path):
 
 
 def test_what_a_kill_left_is_written_over(tmp_path):
-    (tmp_path / 'a.part').write_text('half')
+    (tmp_path / 'a.json.part').write_text('half')
     with whole(str(tmp_path / 'a.json')) as part:
         part.write_text('new')
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [('a.json', 'new')]
+
+
+def test_files_that_differ_by_their_suffix_are_written_apart(tmp_path):
+    with whole(tmp_path / 'a.json') as one, whole(tmp_path / 'a.log') as other:
+        one.write_text('one')
+        other.write_text('other')
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {'a.json': 'one',
+                                                                   'a.log': 'other'}

@@ -1,11 +1,13 @@
 """NREM: which rows teach, and when new weights are kept. REM: what a dream writes."""
 
 from dataclasses import dataclass
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from dylora_ros.core import sleep
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_REJECTED
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dreamer import Dreamer
@@ -229,6 +231,20 @@ def test_weights_that_validate_worse_are_dropped(small_schema, newborn):
     report = nrem(newborn, data, most_steps=40)
     assert report.after == report.before
     assert not newborn.next.weight.any()
+
+
+@pytest.mark.parametrize('judged', [True, False])
+def test_weights_that_are_not_finite_are_never_kept(small_schema, newborn, monkeypatch, judged):
+    """One bad step: its loss is NaN, and so are all weights after it."""
+    monkeypatch.setattr(sleep, '_loss', lambda network, *_: sum(
+        p.sum() for p in network.parameters()) * math.nan)
+    data = Experience(rotating(small_schema), small_schema)
+    if not judged:
+        data.held_out = data.validation = data.held_out[:0]
+    old = {k: v.clone() for k, v in newborn.state_dict().items()}
+    report = nrem(newborn, data, most_steps=8)
+    assert all(bool(v.isfinite().all()) for v in newborn.state_dict().values())
+    assert report.kept or all(torch.equal(v, old[k]) for k, v in newborn.state_dict().items())
 
 
 def test_training_ends_with_its_seconds(small_schema, newborn):

@@ -9,7 +9,7 @@ import torch
 
 from dylora_ros.core import will_training
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, RowSchema
-from dylora_ros.core.dqn import Settings
+from dylora_ros.core.dqn import ContinuousQ, LearnReport, Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
@@ -266,3 +266,17 @@ def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):
     assert report.kept
     assert math.isnan(report.after)
     assert int(chest.load().updates) == 5
+
+
+def test_a_will_that_is_not_finite_is_not_kept_even_where_nothing_judges(
+        chest, small_schema, monkeypatch):
+    def broken(self, data, sampler, updates, going):
+        self.updates += 1
+        with torch.no_grad():
+            self.actor.out.bias.fill_(math.nan)
+        return LearnReport(1)
+
+    monkeypatch.setattr(ContinuousQ, 'learn', broken)
+    past = trajectory(life(small_schema), np.zeros((ROWS, WIDTH), np.float32), small_schema)
+    assert not practise(chest, past, None, np.arange(0), Budget(math.inf), most=5).kept
+    assert chest.load() is None

@@ -9,6 +9,7 @@ pytest.importorskip('rclpy')
 from dylora_ros import graph  # noqa: E402
 from dylora_ros.core.dqn import ContinuousQ  # noqa: E402
 from dylora_ros.core.phases import Phase  # noqa: E402
+from dylora_ros.core.qnetwork import QNetwork  # noqa: E402
 from dylora_ros.core.will import state_width  # noqa: E402
 from dylora_ros.core.will_training import Chest  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -102,3 +103,35 @@ def test_it_explores_unless_it_is_told_not_to(bench, exploration, same):
     first = mind.say()[1]
     mind.node.body.bias(np.zeros_like(first))        # as before the first moment
     assert np.allclose(first, mind.say()[1], atol=1e-5) == same
+
+
+class Waking:
+    """A sleep that ends as it is told, and never begins a process."""
+
+    def stop(self):
+        pass
+
+    def events(self):
+        return []
+
+
+@pytest.mark.parametrize('learned', [True, False])
+def test_q_of_a_sleep_that_was_cut_short_is_what_it_wakes_with(bench, learned):
+    """The negative twin: where nothing was learned the old one stays, whole."""
+    mind = Mind(bench)
+    old = mind.node.predictor.network
+    mind.node.sleeper = Waking()
+    if learned:
+        torch.manual_seed(1)
+        QNetwork(mind.node.log.schema).save(bench.memory / 'q.safetensors')
+    mind.node._on_phase(Phase.AWAKE)
+    assert bench.spin_until(lambda: not mind.node.predictor.building)
+    mind.node.predictor.catch_up()
+    assert (mind.node.predictor.network is not old) == learned
+
+
+def test_a_sleep_begins_with_the_q_that_acts_not_with_one_of_other_rows(bench):
+    bench.memory.mkdir(exist_ok=True)
+    QNetwork(registry.row_schema(3, registry.SHIPPED)).save(bench.memory / 'q.safetensors')
+    mind = Mind(bench)
+    assert mind.node._sleep_options()['q'] == str(registry.SHIPPED / 'q.safetensors')

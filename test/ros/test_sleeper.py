@@ -85,8 +85,9 @@ def test_after_a_kill_it_sleeps_again_and_reports_what_q_and_the_will_learned(
     schema = registry.row_schema(2, registry.SHIPPED)
     chest = Chest(tmp_path, schema)
     (tmp_path / SLEPT).write_text('rubbish')
-    chest.night.with_suffix('.part').write_bytes(b'half')          # what a kill leaves behind
-    (tmp_path / 'q.part').write_bytes(b'half')
+    # what a kill leaves behind
+    chest.night.with_name(chest.night.name + '.part').write_bytes(b'half')
+    (tmp_path / 'q.safetensors.part').write_bytes(b'half')
     sleeper = Sleeper(options)
     report = night(sleeper, over)[-1][1]
     sleeper.stop()
