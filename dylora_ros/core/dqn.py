@@ -231,14 +231,16 @@ class ContinuousQ(nn.Module):
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
-    def decide(self, state: np.ndarray, explore: bool = True) -> tuple[np.ndarray, float]:
-        """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once."""
+    def decide(self, state: np.ndarray, explore: bool = True,
+               rng: torch.Generator | None = None) -> tuple[np.ndarray, float]:
+        """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once; rng explores."""
         read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
         mean, log_std = self.actor(read)
         best = torch.tanh(mean)
         value = float(self.critics(read, best).amin()) * float(self.unit)
         if explore:
-            best = torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
+            noise = torch.randn(mean.shape, generator=rng)
+            best = torch.tanh(mean + log_std.exp() * noise)
         return best[0].numpy(), value * (1 - self.settings.discount)
 
     @torch.inference_mode()

@@ -46,6 +46,15 @@ def load(path: Path, schema: RowSchema) -> np.ndarray:
         return np.ascontiguousarray(file.get_tensor('rows')).view(schema.dtype)[:, 0]
 
 
+def without(rows: np.ndarray, schema: RowSchema, name: str) -> np.ndarray:
+    """Return an older life (n,) of one that never had this sense, as its rows would be."""
+    out, at = rows.copy(), list(schema.modalities).index(name)
+    out['mask'] &= ~np.asarray(1 << at, out['mask'].dtype)
+    out['x'][:, schema.slices[name]] = 0
+    out['age'][:, at] = out['surprise'][:, at] = 0
+    return out
+
+
 def as_late_as(own: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
     """Return an older life (n,) whose senses come as late as in one's own.
 

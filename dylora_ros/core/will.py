@@ -113,7 +113,7 @@ class Will:
         dqn: of :func:`state_width` states and a command's actions.
         schema: of the rows.
         reachable: command (joints,) -> the body's LR state after it (sites, rank).
-        seed: of its rests.
+        seed: of its rests and of its exploration.
     """
 
     def __init__(self, dqn: ContinuousQ, schema: RowSchema,
@@ -121,6 +121,7 @@ class Will:
         self.dqn, self._schema, self._reachable = dqn, schema, reachable
         self.explore = True
         self._rng = np.random.default_rng(seed)
+        self._noise = torch.Generator().manual_seed(seed)
         self._left, self._resting = 0, False
         self._lived = Lived(schema)
 
@@ -135,7 +136,8 @@ class Will:
 
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
-        command, value = self.dqn.decide(self._lived.state(prediction.state), self.explore)
+        command, value = self.dqn.decide(self._lived.state(prediction.state), self.explore,
+                                         self._noise)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
         return q, value

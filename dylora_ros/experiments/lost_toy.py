@@ -30,7 +30,7 @@ from dylora_ros.experiments.lives import Life, live
 from dylora_ros.experiments.one_life import Days, last_stamp, PAUSE, stated
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.searching import SOON
-from dylora_ros.experiments.statistics import interval
+from dylora_ros.experiments.statistics import interval_of_groups
 from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import provenance, write
@@ -109,11 +109,11 @@ def episode(lives: list[Life], kind: str, vision, audio) -> list[dict]:
     return [search.told() for search in searches]
 
 
-def summary(told: dict[str, dict[str, list[list[dict]]]]) -> dict:
+def summary(told: dict[str, dict[str, dict[int, list[dict]]]]) -> dict:
     """Return means by kind and arm, and the differences to ``full``.
 
     Args:
-        told: kind -> arm -> seeds -> episodes.
+        told: kind -> arm -> seed -> episodes.
 
     """
     out: dict = {}
@@ -125,23 +125,28 @@ def summary(told: dict[str, dict[str, list[list[dict]]]]) -> dict:
     return out
 
 
-def means(seeds: list[list[dict]]) -> dict:
+def means(seeds: dict[int, list[dict]]) -> dict:
     """Return the means of the episodes that count."""
-    counted = [e for episodes in seeds for e in episodes if e['counts']]
+    counted = [e for episodes in seeds.values() for e in episodes if e['counts']]
     return {'episodes': len(counted), **({} if not counted else {
         k: round(float(np.mean([e[k] for e in counted])), 4)
         for k in ('found_soon', 'seconds', 'middle')})}
 
 
-def less(arm: list[list[dict]], full: list[list[dict]]) -> dict:
-    """Return mean and 95 % interval of the differences in episodes that count for both."""
-    pairs = [(a, f) for ours, theirs in zip(arm, full, strict=False)
-             for a, f in zip(ours, theirs, strict=True) if a['counts'] and f['counts']]
+def less(arm: dict[int, list[dict]], full: dict[int, list[dict]]) -> dict:
+    """Return mean and 95 % interval of the differences in episodes that count for both.
+
+    Of the seeds that both have lived; seeds and episodes are drawn anew.
+    """
+    pairs = [[(a, f) for a, f in zip(arm[seed], full[seed], strict=True)
+              if a['counts'] and f['counts']] for seed in arm if seed in full]
+    pairs = [of_seed for of_seed in pairs if of_seed]
     if not pairs:
         return {'episodes': 0}
-    return {'episodes': len(pairs), **{
-        k: {n: round(v, 4) for n, v in interval(np.array(
-            [[float(a[k]) - float(f[k]) for a, f in pairs]])).items()}
+    return {'episodes': sum(map(len, pairs)), **{
+        k: {n: round(v, 4) for n, v in interval_of_groups(
+            [np.array([float(a[k]) - float(f[k]) for a, f in of_seed])
+             for of_seed in pairs]).items()}
         for k in ('found_soon', 'seconds', 'middle')}}
 
 
@@ -171,7 +176,7 @@ def main(arguments: list[str] | None = None):
     lives = begun(Days(arm, seed, options.work, reward, of).exam for arm, seed in found)
     ready = {(kind, seed): beginnings(lives[0].world, kind, 10_000 * (seed + 1))
              for kind in options.kinds for seed in options.seeds}
-    told: dict = {kind: {arm: [] for arm, _ in found} for kind in options.kinds}
+    told: dict = {kind: {arm: {} for arm, _ in found} for kind in options.kinds}
     for kind in options.kinds:
         rows: dict = {who: [] for who in found}
         for n in range(options.episodes):
@@ -181,8 +186,8 @@ def main(arguments: list[str] | None = None):
             for who, result in zip(found, episode(lives, kind, vision, audio), strict=True):
                 rows[who].append(result)
             say(f'{kind} {n + 1}/{options.episodes}')
-        for (arm, _), episodes in rows.items():
-            told[kind][arm].append(episodes)
+        for (arm, seed), episodes in rows.items():
+            told[kind][arm][seed] = episodes
     for (arm, seed), life in zip(found, lives, strict=True):
         life.agent.log.close()
         (options.work / f'{arm}-{seed}' / 'exam.gc').unlink()

@@ -65,6 +65,8 @@ class Days:
         # success itself cannot be told of a life that is over
         self._childhood = None if arm in ('no_childhood', 'true_reward') else \
             rehearsal.load(options.weights / rehearsal.FILE, self.schema)
+        if arm == 'deaf' and self._childhood is not None:
+            self._childhood = rehearsal.without(self._childhood, self.schema, 'audio')
         self._relived: Trajectory | None = None       # childhood as today's q reads it
         self._newborn_sleeps = self._childhood is not None and arm not in (*SLEEPLESS, *IGNORANT)
         self._tired = Tiredness(options.day, MOST_ROWS, options.young)

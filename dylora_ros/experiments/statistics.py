@@ -35,6 +35,30 @@ def interval(values: np.ndarray, draws: int = 4000, seed: int = 0) -> dict[str, 
     return {'mean': float(values.mean()), 'low': float(low), 'high': float(high)}
 
 
+def interval_of_groups(groups: list[np.ndarray], draws: int = 4000,
+                       seed: int = 0) -> dict[str, float]:
+    """Return mean and 95 % bootstrap interval of values that come in groups of any size.
+
+    Groups (seeds) are drawn anew, then the values within each drawn one.
+
+    Args:
+        groups: (items,) of each seed, none of them empty.
+        draws: bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        ``mean`` (of all values), ``low``, ``high``.
+
+    """
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for i in range(draws):
+        drawn = [groups[g] for g in rng.integers(0, len(groups), len(groups))]
+        means[i] = np.concatenate([g[rng.integers(0, len(g), len(g))] for g in drawn]).mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {'mean': float(np.concatenate(groups).mean()), 'low': float(low), 'high': float(high)}
+
+
 def wilson(right: int, n: int) -> list[float]:
     """Return the 95 % Wilson score interval of a share."""
     z, p = 1.96, right / n

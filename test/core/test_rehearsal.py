@@ -77,3 +77,15 @@ def test_where_the_senses_are_as_fast_or_faster_it_stays_what_it_was(small_schem
     rows, own = lives(small_schema)
     assert as_late_as(rows, rows, small_schema) is rows
     assert as_late_as(rows, own, small_schema) is own
+
+
+def test_a_childhood_without_a_sense_is_that_of_one_who_never_had_it(small_schema, rows):
+    name = next(iter(small_schema.modalities))
+    rows['mask'], rows['age'], rows['surprise'] = 3, 0.1, 2.0
+    lacking = rehearsal.without(rows, small_schema, name)
+    assert (lacking['mask'] == 2).all()
+    assert not lacking['x'][:, small_schema.slices[name]].any()
+    assert not lacking['age'][:, 0].any()
+    assert not lacking['surprise'][:, 0].any()
+    assert (lacking['age'][:, 1:] == rows['age'][:, 1:]).all()
+    assert (rows['mask'] == 3).all(), 'the rows given stay what they were'

@@ -128,7 +128,8 @@ def test_acting_and_learning_know_the_same_state(small_schema):
     rows = some_rows(small_schema, 30)
     rows['age'][:, 0] = np.arange(30) % 4 * 0.04
     seen = []
-    dqn = SimpleNamespace(decide=lambda state, explore: seen.append(state) or (np.zeros(2), 0.0))
+    dqn = SimpleNamespace(
+        decide=lambda state, explore, rng: seen.append(state) or (np.zeros(2), 0.0))
     will = Will(dqn, small_schema, lambda command: np.zeros((2, 2)))
     for row in rows:
         will.rests(row)
@@ -211,3 +212,18 @@ def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):
     past = judged_anew(rows, np.zeros((50, 96), np.float32), small_schema, reward)
     mask = (rows['mask'] >> len(small_schema.modalities) - 1) & 1
     assert np.allclose(past.rewards, rows['x'][:, 0] + mask, atol=1e-3)
+
+
+@pytest.mark.parametrize(('seed', 'same'), [(1, True), (2, False)])
+def test_what_it_tries_depends_on_its_seed_not_on_who_draws_beside_it(small_schema, seed, same):
+    def tried(seed, beside):
+        torch.manual_seed(0)
+        commands = []
+        dqn = ContinuousQ(state_width(small_schema), 2)
+        will = Will(dqn, small_schema, lambda c: commands.append(c) or np.zeros((2, 2)), seed)
+        torch.rand(beside)
+        will.rests(some_rows(small_schema, 1)[0])
+        will(Prediction(np.zeros(10, np.float32), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+        return commands[0]
+
+    assert np.array_equal(tried(1, 0), tried(seed, 3)) == same

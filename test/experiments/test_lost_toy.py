@@ -3,6 +3,7 @@
 from itertools import islice
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dylora_ros.experiments.babble import PERIOD
@@ -15,6 +16,7 @@ from dylora_ros.experiments.lost_toy import (
     SEEN,
     summary,
 )
+from dylora_ros.experiments.statistics import interval_of_groups
 from dylora_ros.sim.worlds import make as make_world
 
 
@@ -74,8 +76,8 @@ def test_arms_are_compared_in_the_episodes_that_count_for_both():
     def one(found, counts=True):
         return {'counts': counts, 'found_soon': found, 'seconds': 1.0, 'middle': 0.0}
 
-    told = summary({'heard': {'full': [[one(True), one(True), one(True, False)]],
-                              'deaf': [[one(True), one(False), one(False)]]}})
+    told = summary({'heard': {'full': {0: [one(True), one(True), one(True, False)]},
+                              'deaf': {0: [one(True), one(False), one(False)]}}})
     assert told['heard']['full'] == {'episodes': 2, 'found_soon': 1.0, 'seconds': 1.0,
                                      'middle': 0.0}
     assert told['heard']['deaf']['found_soon'] == pytest.approx(1 / 3, abs=1e-4)
@@ -86,6 +88,25 @@ def test_arms_are_compared_in_the_episodes_that_count_for_both():
 
 
 def test_a_kind_in_which_nothing_counts_has_no_means():
-    told = summary({'remembered': {'full': [[{'counts': False}]], 'deaf': [[{'counts': False}]]}})
+    told = summary({'remembered': {'full': {0: [{'counts': False}]},
+                                   'deaf': {0: [{'counts': False}]}}})
     assert told['remembered'] == {'full': {'episodes': 0},
                                   'deaf': {'episodes': 0, 'minus_full': {'episodes': 0}}}
+
+
+def test_arms_are_compared_by_the_seeds_that_both_have_lived():
+    def one(found):
+        return {'counts': True, 'found_soon': found, 'seconds': 1.0, 'middle': 0.0}
+
+    told = summary({'heard': {'full': {0: [one(False)], 1: [one(True)]},
+                              'deaf': {1: [one(True)]}}})
+    assert told['heard']['deaf']['minus_full']['episodes'] == 1
+    assert told['heard']['deaf']['minus_full']['found_soon']['mean'] == 0.0
+
+
+def test_the_chance_of_seeds_is_in_the_band():
+    """Episodes of one seed that are all alike say no more than the seed."""
+    alike = interval_of_groups([np.zeros(50), np.ones(50), np.ones(50)])
+    assert (alike['low'], alike['high']) == (0.0, 1.0)
+    apart = interval_of_groups([np.tile([0.0, 1.0, 1.0], 17)] * 3)
+    assert 0.5 < apart['low'] < apart['mean'] < apart['high'] < 0.8
