@@ -93,8 +93,19 @@ class Days:
                      1000 * self.seed, self.options.updates)
 
     def morning(self, twin=None) -> Life:
-        """Return the life of the next day."""
+        """Return the life of the next day; of one that was cut short nothing is remembered."""
+        self._forget_unfinished()
         return self._life(len(self.days), self.folder / 'context.gc', twin)
+
+    def _forget_unfinished(self):
+        path = self.folder / 'context.gc'
+        ended = self.days[-1].get('rows') if self.days else 0    # older lives do not tell
+        if ended is None or not path.exists():
+            return
+        with GlobalContext.open(path, self.schema, MOST_ROWS) as log:
+            stamps = log.rows(ended, log.committed)['stamp']
+            if len(stamps):
+                log.forget(int(stamps.min()), int(stamps.max()) + 1)
 
     def exam(self, twin=None) -> Life:
         """Return a life that acts as well as it can and will not be remembered."""
@@ -176,6 +187,7 @@ class Days:
         told['auc_of_reward'] = auc(np.array(life.rewards), truth)
         share = 1 - self._napped / len(life.success)
         told |= self._sleep(life, day, share, vision, audio, day % Q_EVERY == Q_EVERY - 1)
+        told['rows'] = log.committed
         told |= {'sleep_s': time.monotonic() - start, 'sleep_cpu_s': time.process_time() - cpu}
         log.close()
         self.days.append(plain(told))

@@ -9,6 +9,7 @@ import torch
 
 from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.rows import FLAG_FORGOTTEN
 from dylora_ros.experiments import one_life as module
 from dylora_ros.experiments.days_figure import curves, draw, smoothed
 from dylora_ros.experiments.one_life import Days, FIRST
@@ -121,6 +122,17 @@ def test_a_finished_day_is_known_after_a_restart_and_learning_goes_on(born):
     again.night(a_day(again), 11.0)
     assert int(again.chest.load().updates) == 3 * FIRST + 3
     assert [d['day'] for d in born().days] == [0, 1]
+
+
+def test_a_day_that_was_cut_short_is_not_remembered_when_it_is_lived_again(born, monkeypatch):
+    monkeypatch.setattr(Days, '_life', lambda *_: None)
+    days = born()
+    days.night(a_day(days), 11.0)
+    a_day(days, 50).agent.log.close()
+    born().morning()
+    with GlobalContext.read(days.folder / 'context.gc') as log:
+        gone = (log.rows(0, log.committed)['flags'] & FLAG_FORGOTTEN) != 0
+    assert gone.tolist() == [False] * 300 + [True] * 50
 
 
 @pytest.mark.parametrize('arm', ['untrained', 'no_nrem'])
