@@ -7,7 +7,6 @@ import numpy as np
 from dylora_ros.core.context import RowSchema
 from dylora_ros.core.rows import WORDS
 
-_FRESH = 1.5      # periods of a modality after which its surprise is no longer news
 MAX_AGE = {WORDS: 30.0}
 _DEFAULT_MAX_AGE = 1.0
 
