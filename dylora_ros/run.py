@@ -146,8 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f'the agent did not wake within {_START_LIMIT:.0f} s; its log says why',
                       file=sys.stderr)
                 return 1
-            if supervisor.dead_for_good and not options.composed and \
-                    'control' in supervisor.dead_for_good:
+            if {'agent', 'control', 'manager', 'world'} & set(supervisor.dead_for_good):
                 print('; '.join(supervisor.events), file=sys.stderr)
                 return 1
             if awake_at and options.duration and now - awake_at >= options.duration:

@@ -58,6 +58,11 @@ def variable(secret: Secret) -> dict[str, str]:
     return {VARIABLE: f'{secret.key.hex()}:{time.monotonic():.3f}'}
 
 
+def hide():
+    """Keep other processes of this user from reading this one's memory; exec undoes it."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
 def receive(fd: int | None):
     """Take the secret at the start of a process, and hide the process.
 
@@ -69,7 +74,7 @@ def receive(fd: int | None):
     text = os.environ.pop(VARIABLE, '')
     if fd is None and not text:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+    hide()
     if fd is not None:
         with socket.socket(fileno=fd) as theirs:
             told = json.loads(theirs.recv(4096))

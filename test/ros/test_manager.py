@@ -135,6 +135,33 @@ def test_lost_node_makes_the_agent_safe_and_its_return_wakes_it(crew, monkeypatc
     assert crew.state('actuator') == 'active'
 
 
+def test_a_loss_does_not_wake_what_somebody_stopped(crew, monkeypatch):
+    """Somebody may be working at the robot; until it is started again it stays SAFE."""
+    assert crew.tell('stop').success
+    assert crew.reaches('SAFE')
+    monitor = next(n for n in crew.bench.nodes if n.NAME == 'monitor')
+    crew.bench.spin(0.5)
+    monkeypatch.setattr(monitor, 'healthy', lambda: False)
+    assert crew.bench.spin_until(lambda: crew.manager.lost == {'monitor'}, 3.0)
+    monkeypatch.undo()
+    crew.bench.spin(3.0)
+    assert crew.phase == 'SAFE'
+    assert crew.tell('start').success
+    assert crew.reaches('AWAKE')
+
+
+def test_a_node_that_failed_is_tried_again_when_it_is_started_anew(bench):
+    bench.make(ActuatorNode, low=[1.0])
+    crew = Crew(bench, ['actuator'], autostart=True)
+    assert bench.spin_until(lambda: 'actuator' in crew.manager.failed)
+    crew.tell('stop')
+    actuator = next(n for n in bench.nodes if n.NAME == 'actuator')
+    actuator.setup = lambda: None
+    assert crew.tell('start').success
+    assert bench.spin_until(lambda: crew.manager.failed == {} and crew.state('actuator')
+                            in ('inactive', 'active'))
+
+
 def test_without_hardware_there_is_a_simulator_to_manage(bench):
     assert 'simulator' in Crew(bench, ['simulator', 'actuator']).manager._nodes
 

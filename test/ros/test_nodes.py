@@ -1,6 +1,7 @@
 """Every node through its lifecycle, on real rclpy."""
 
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ pytest.importorskip('rclpy')
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 
 from dylora_ros import graph  # noqa: E402
+from dylora_ros.modalities.specs import ORDER  # noqa: E402
+from dylora_ros.nodes.sense import weights_dir  # noqa: E402
 from dylora_ros.ros import messages  # noqa: E402
 from dylora_ros.ros.parameters import ParameterError  # noqa: E402
 
@@ -263,3 +266,26 @@ def test_the_expected_sound_can_be_listened_to(bench):
         bench.spin(0.03)
     assert bench.spin_until(lambda: expected, 5.0)
     assert messages.tensor(expected[-1]).shape == (2, 3200)
+
+
+def test_a_chunk_of_sound_that_holds_several_hops_leaves_no_backlog():
+    from dylora_ros.nodes.microphone import MicrophoneNode
+    taken = []
+    ears = SimpleNamespace(_parts=[], _samples=0, modality=SimpleNamespace(hop=100),
+                           perceive=lambda sound, stamp: taken.append(sound.shape[1]))
+    for _ in range(3):
+        MicrophoneNode._take(ears, np.zeros((2, 250)), 0)
+    assert taken == [100] * 7
+    assert ears._samples == 50
+
+
+@pytest.mark.parametrize(('files', 'good'), [(ORDER, True), (ORDER[1:], False), ((), False)])
+def test_a_folder_without_weights_is_refused(tmp_path, files, good):
+    """An untrained body would move at random."""
+    for name in files:
+        (tmp_path / f'{name}.safetensors').touch()
+    if good:
+        assert weights_dir(str(tmp_path)) == tmp_path
+        return
+    with pytest.raises(FileNotFoundError, match=f'lacks {ORDER[0]}.*pretrain'):
+        weights_dir(str(tmp_path))
