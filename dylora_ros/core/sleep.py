@@ -185,7 +185,7 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
             network.load_state_dict(mean)
             network.eval()
             loss, _ = evaluate(network, data, data.validation)
-            if loss < best_loss or (math.isnan(best_loss) and _finite(mean)):
+            if loss < best_loss or (math.isnan(best_loss) and finite(mean)):
                 best, best_loss = _copy(mean), loss
             network.load_state_dict(trained)
             network.train()
@@ -215,14 +215,15 @@ def train(network: QNetwork, data: Experience, seconds: float, seed: int = 0,
     network.eval()
     after, _ = evaluate(network, data, data.held_out)
     # without held-out rows nothing judges; what is not finite is never kept
-    kept = _finite(best) and (bool(after <= before) or not len(data.held_out))
+    kept = finite(best) and (bool(after <= before) or not len(data.held_out))
     if not kept:
         network.load_state_dict(old)
     progress(1.0, 0.0)
     return TrainReport(len(data.features), steps, before, after, unchanged, kept)
 
 
-def _finite(weights: dict[str, torch.Tensor]) -> bool:
+def finite(weights: dict[str, torch.Tensor]) -> bool:
+    """Tell whether weights hold neither NaN nor infinity: what does is never worth keeping."""
     return all(bool(torch.isfinite(v).all()) for v in weights.values())
 
 

@@ -22,6 +22,7 @@ from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.reading import FILE, Reading
 from dylora_ros.core.rows import FLAG_BOOT, RowSchema
+from dylora_ros.core.sleep import finite
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 
@@ -288,8 +289,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     after, value = _judge(will, past, judged, really)
     # what nobody taught is no will, however little it errs; NaN is not better
     kept = int(will.updates) > int(good.updates) and \
-        all(bool(v.isfinite().all()) for v in will.state_dict().values()) and \
-        (not len(judged) or after <= WORSE * before)
+        finite(will.state_dict()) and (not len(judged) or after <= WORSE * before)
     chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,

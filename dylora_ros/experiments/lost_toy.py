@@ -178,16 +178,14 @@ def main(arguments: list[str] | None = None):
              for kind in options.kinds for seed in options.seeds}
     told: dict = {kind: {arm: {} for arm, _ in found} for kind in options.kinds}
     for kind in options.kinds:
-        rows: dict = {who: [] for who in found}
         for n in range(options.episodes):
             seeds = {seed: next(ready[kind, seed]) for seed in options.seeds}
             for (_, seed), life in zip(found, lives, strict=True):
                 life.world.reset(seeds[seed])
-            for who, result in zip(found, episode(lives, kind, vision, audio), strict=True):
-                rows[who].append(result)
+            for (arm, seed), result in zip(found, episode(lives, kind, vision, audio),
+                                           strict=True):
+                told[kind][arm].setdefault(seed, []).append(result)
             say(f'{kind} {n + 1}/{options.episodes}')
-        for (arm, seed), episodes in rows.items():
-            told[kind][arm][seed] = episodes
     for (arm, seed), life in zip(found, lives, strict=True):
         life.agent.log.close()
         (options.work / f'{arm}-{seed}' / 'exam.gc').unlink()

@@ -47,7 +47,8 @@ class ActuatorNode(AgentNode):
                 raise ValueError(f'{key} has {len(v[key])} numbers for {count} joints')
         if not np.all(np.array(v['low']) < np.array(v['high'])):
             raise ValueError('low must be below high for every joint')
-        if not np.all((slew := np.array(v['slew'])) > 0) or not np.all(np.isfinite(slew)):
+        slew = np.array(v['slew'])
+        if not np.all((slew > 0) & np.isfinite(slew)):
             raise ValueError(f'slew {v["slew"]} must be above 0 and finite for every joint')
         self.body = registry.make('body', count, weights_dir(v['weights']))
         self.keyframes = Keyframes()

@@ -83,10 +83,13 @@ class MicrophoneNode(SenseNode):
         self._parts.append(sound)
         self._samples += sound.shape[1]
         hop = self.modality.hop
-        while self._samples >= hop:       # a chunk may hold several
-            heard = np.concatenate(self._parts, 1)
+        if self._samples < hop:
+            return
+        heard = np.concatenate(self._parts, 1)
+        while heard.shape[1] >= hop:       # a chunk may hold several
             self.perceive(np.ascontiguousarray(heard[:, :hop]), stamp)
-            self._parts, self._samples = [heard[:, hop:]], heard.shape[1] - hop
+            heard = heard[:, hop:]
+        self._parts, self._samples = [heard], heard.shape[1]
 
     def perceived(self, stamp: int):
         """Let whoever listens hear the predicted next sound."""

@@ -53,20 +53,19 @@ class Param:
 
     def check(self, value: Any):
         """Raise :class:`ParameterError` where a value does not fit."""
-        if type(value) is not type(self.default):
-            raise ParameterError(f'{self.name}: {value!r} is {type(value).__name__}, expected '
-                                 f'{type(self.default).__name__} (such as {self.default!r})')
+        self._check_type(value, self.default)
         if isinstance(value, list) and self.default:
-            kind = type(self.default[0])
-            wrong = [v for v in value if type(v) is not kind]
-            if wrong:
-                raise ParameterError(f'{self.name}: {wrong[0]!r} in {value!r} is '
-                                     f'{type(wrong[0]).__name__}, expected {kind.__name__} '
-                                     f'(such as {self.default!r})')
+            for item in value:
+                self._check_type(item, self.default[0])
         if self.choices and value not in self.choices:
             raise ParameterError(f'{self.name}: {value!r} is not one of {self.choices}')
         if self.low is not None and not self.low <= value <= self.high:
             raise ParameterError(f'{self.name}: {value} is outside {self.low} .. {self.high}')
+
+    def _check_type(self, value: Any, like: Any):
+        if type(value) is not type(like):
+            raise ParameterError(f'{self.name}: {value!r} is {type(value).__name__}, expected '
+                                 f'{type(like).__name__} (such as {like!r})')
 
     def range_text(self) -> str:
         """Return the range in words."""
