@@ -25,7 +25,8 @@ def make(name: str, joints: int = 2, weights: Path | None = SHIPPED, **kwargs) -
 
     Raises:
         ValueError: unknown name.
-        WeightsError, SchemaError: weights are missing or do not fit.
+        WeightsError: those of the frozen model are missing.
+        FileNotFoundError, SchemaError: the low-rank ones are missing or do not fit.
 
     """
     if name == 'vision':
@@ -42,8 +43,8 @@ def make(name: str, joints: int = 2, weights: Path | None = SHIPPED, **kwargs) -
         modality = Body(joints, **kwargs)
     else:
         raise ValueError(f'unknown modality {name!r}; there are {", ".join(ORDER)}')
-    if weights is not None and (path := Path(weights) / f'{name}.safetensors').exists():
-        modality.load(path)
+    if weights is not None:
+        modality.load(Path(weights) / f'{name}.safetensors')
     return modality
 
 

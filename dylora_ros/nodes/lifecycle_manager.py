@@ -94,8 +94,8 @@ class LifecycleManagerNode(AgentNode):
                 plan(here, goal, frozenset(self._nodes))
             response.success, response.message = True, f'{here.name} -> {goal.name}'
             self._goal, self._stopped = goal, goal == Phase.SAFE
-            if goal == Phase.AWAKE:
-                self.failed.clear()      # what kept a node away may be mended
+            if here == Phase.SAFE and goal == Phase.AWAKE:
+                self.failed.clear()      # all are brought up: what kept one away may be mended
         except PhaseError as error:
             response.success, response.message = False, str(error)
         return response
@@ -196,7 +196,7 @@ class LifecycleManagerNode(AgentNode):
                     return self._fail(node, 'activate')
                 self._without(node, 'could not be activated')
         if self._losses != losses or self._goal != goal:
-            return False                  # a node was lost meanwhile: the agent is SAFE now
+            return False         # a node was lost (the agent is SAFE now), or another goal set
         self._set_phase(goal)
         return True
 

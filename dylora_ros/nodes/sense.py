@@ -16,7 +16,8 @@ def weights_dir(value: str):
     """Return the folder of low-rank weights.
 
     Raises:
-        FileNotFoundError: it holds none: an untrained body would move at random.
+        FileNotFoundError: those of a modality are missing: it would be untrained, and an
+            untrained body moves at random.
 
     """
     folder = registry.SHIPPED if not value else memory_dir(value)

@@ -162,6 +162,19 @@ def test_a_node_that_failed_is_tried_again_when_it_is_started_anew(bench):
                             in ('inactive', 'active'))
 
 
+def test_what_it_does_without_is_still_told_after_a_sleep(bench):
+    from dylora_ros.nodes.camera import CameraNode
+    bench.make(ActuatorNode)
+    bench.make(CameraNode, device='no such camera')
+    crew = Crew(bench, ['camera', 'actuator'], autostart=True)
+    assert crew.reaches('AWAKE')
+    crew.tell('sleep')
+    assert crew.reaches('REM')
+    crew.tell('wake')
+    assert crew.reaches('AWAKE')
+    assert 'camera' in crew.manager.failed
+
+
 def test_without_hardware_there_is_a_simulator_to_manage(bench):
     assert 'simulator' in Crew(bench, ['simulator', 'actuator']).manager._nodes
 
