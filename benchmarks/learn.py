@@ -70,35 +70,42 @@ def remember(buffer, rows: np.ndarray, schema, reward):
                    np.zeros(1), [{}])
 
 
+def alive(seed: int, reward, day: int, first: int) -> AgentEnv:
+    """Return the body, senses and days of our agent with this seed, from day ``first`` on."""
+    schema = registry.row_schema(one_life.JOINTS, registry.SHIPPED)
+    senses = {'vision': registry.make('vision'), 'audio': registry.make('audio'),
+              'body': registry.make('body', one_life.JOINTS)}
+    return AgentEnv(senses, schema, lambda row, world: one_life.judge(reward, row, schema),
+                    seed, day, first)
+
+
+def newborn(seed: int, reward, day: int, cycles: int) -> SAC:
+    """Return SAC with its defaults before its first day; it has room for ``cycles`` of them."""
+    schema = registry.row_schema(one_life.JOINTS, registry.SHIPPED)
+    childhood = rehearsal.load(registry.SHIPPED / rehearsal.FILE, schema)
+    model = SAC('MlpPolicy', alive(seed, reward, day, 0), seed=seed, gamma=SETTINGS.discount,
+                buffer_size=len(childhood) + cycles, learning_starts=0)
+    remember(model.replay_buffer, childhood, schema, reward)
+    return model
+
+
 def learn(seed: int, reward, options) -> tuple[list[dict], float]:
     """Live (or go on); return the days, and the success in an exam after them."""
     folder = options.work / f'sac-{seed}'
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'days.json'
     told = json.loads(path.read_text()) if path.exists() else []
-    schema = registry.row_schema(2, registry.SHIPPED)
-    senses = {'vision': registry.make('vision'), 'audio': registry.make('audio'),
-              'body': registry.make('body', 2)}
-
-    def live(day: int, first: int) -> AgentEnv:
-        return AgentEnv(senses, schema, lambda row, world: one_life.judge(reward, row, schema),
-                        seed, day, first)
-
-    env = live(options.day, len(told))
     if told:
-        model = SAC.load(folder / 'model.zip', env=env)
+        model = SAC.load(folder / 'model.zip', env=alive(seed, reward, options.day, len(told)))
         model.load_replay_buffer(folder / 'buffer.pkl')
     else:
-        childhood = rehearsal.load(registry.SHIPPED / rehearsal.FILE, schema)
-        model = SAC('MlpPolicy', env, seed=seed, gamma=SETTINGS.discount,
-                    buffer_size=len(childhood) + options.days * options.day, learning_starts=0)
-        remember(model.replay_buffer, childhood, schema, reward)
+        model = newborn(seed, reward, options.day, options.days * options.day)
     diary = Diary(folder, told, options)
     if len(told) < options.days and not 0 < options.cpu <= sum(d['cpu_s'] for d in told):
         model.learn((options.days - len(told)) * options.day, callback=diary,
                     reset_num_timesteps=False)
-    env.close()
-    env = live(options.exam, one_life.EXAM)
+    model.env.close()
+    env = alive(seed, reward, options.exam, one_life.EXAM)
     state, _ = env.reset()
     success = []
     while len(success) < options.exam:

@@ -287,9 +287,10 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
         else LearnReport()
     after, value = _judge(will, past, judged, really)
-    # what nobody taught is no will, however little it errs; NaN is not better
-    kept = int(will.updates) > int(good.updates) and \
-        finite(will.state_dict()) and (not len(judged) or after <= WORSE * before)
+    # What nobody taught is no will, however little it errs; NaN is not better. A newborn has
+    # nothing to lose: where life is always the same the mean errs least, and never acts.
+    kept = int(will.updates) > int(good.updates) and finite(will.state_dict()) and \
+        (newborn or not len(judged) or after <= WORSE * before)
     chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,

@@ -77,7 +77,7 @@ def screen_in_view(world) -> bool:
 def day(agent: Agent, world, pay: Pay, will, born: int) -> list[bool]:
     """Live a day: held at the screen, then let go; return whether it was in the view since."""
     schema, feed, looked = agent.log.schema, Feed(world, agent.guard), []
-    reward, judged = 0.0, None
+    reward, judged = 0.0, 0
     world.reset()
     agent.wake()
     for sense in agent.senses.values():

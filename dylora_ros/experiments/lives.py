@@ -59,7 +59,7 @@ class Life:
         success: of every cycle lived.
         rewards: of every cycle lived.
         born: ns, stamp of the world's beginning.
-        judged: the newest reward, and the stamp of the state that it judges.
+        judged: the newest reward, and the stamp of the state that it judges (0: of none).
         sound: the last moments, what hearing needs.
         moments: what dreams start from, by sense.
         seen: the last two frames, and the body's LR states at them.
@@ -72,7 +72,7 @@ class Life:
     success: list[bool] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     born: int = 0
-    judged: tuple[float, int | None] = (0.0, None)
+    judged: tuple[float, int] = (0.0, 0)
     sound: np.ndarray = field(default_factory=lambda: np.zeros((EARS, 0), np.float32))
     moments: dict[str, Keyframes] = field(
         default_factory=lambda: {n: Keyframes(MOMENTS * PERIOD, REMEMBERED)
@@ -83,13 +83,13 @@ class Life:
         """Start the world anew; nothing was heard yet."""
         self.world.reset()
         self.sound = np.zeros((EARS, audio.samples), np.float32)
-        self.judged = 0.0, None
+        self.judged = 0.0, 0
         self.seen = []
 
     def wake(self, stamp: int):
         """Go on after a nap, at ``stamp`` (ns); the world has waited."""
         self.born = stamp - round(self.world.time * 1e9)
-        self.judged = 0.0, None
+        self.judged = 0.0, 0
         self.agent.wake()
 
     def remember(self, vision, signal: np.ndarray):

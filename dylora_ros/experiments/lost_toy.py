@@ -7,7 +7,11 @@ same for all arms of a seed:
 - ``heard``: a new world in which the toy is out of the view and sounds;
 - ``silent``: it is out of the view and another one sounds;
 - ``remembered``: it does not sound; two seconds after the beginning, in which the agent does what
-  it wants, a hand turns the head so that it is out of the view. Counts only where it was seen.
+  it wants, a hand turns the head so that it is out of the view. Counts only where it was seen. The
+  toy is then mostly on the side where most of the world is;
+- ``aside``: likewise, but the toy is far to the left or to the right (a hand turns the head to it
+  at the beginning); then the hand holds the head straight ahead for a while before it lets go.
+  Neither the head's motion nor an older frame tells the side any more: only memory does.
 
 ``--out`` takes how often it is in the view again within three seconds, how long that takes, and
 how much of the episode it is in the middle; and the differences of the other arms to ``full``,
@@ -37,7 +41,9 @@ from dylora_ros.provenance import provenance, write
 from dylora_ros.sim import view
 from dylora_ros.sim.gaze import TOYS
 
-KINDS = 'heard', 'silent', 'remembered'
+KINDS = 'heard', 'silent', 'remembered', 'aside'
+ASIDE = 0.9, 1.6      # rad; half of the view is 0.52
+HELD = 40             # cycles for which the head is held straight ahead
 SEEN = 50             # cycles before the head is turned
 LENGTH = 150          # cycles of a search
 _IN_VIEW = 0.5        # share of the cycles before, to say that it was seen
@@ -53,12 +59,19 @@ def beginnings(world, kind: str, first: int) -> Iterator[int]:
     for seed in count(first):
         world.reset(seed)
         world.step(PERIOD)                # the first voice is chosen
-        if kind == 'remembered':
+        if kind == 'aside':
+            fits = ASIDE[0] <= abs(world.bearing()) <= ASIDE[1] and world.sounding != world.toy
+        elif kind == 'remembered':
             fits = in_view(world) and world.sounding != world.toy
         else:
             fits = not in_view(world) and (world.sounding == world.toy) == (kind == 'heard')
         if fits:
             yield seed
+
+
+def beginning(kind: str) -> int:
+    """Return the cycles of an episode before its search begins."""
+    return {'remembered': SEEN, 'aside': SEEN + HELD}.get(kind, 0)
 
 
 class Searching:
@@ -71,8 +84,10 @@ class Searching:
     """
 
     def __init__(self, life: Life, kind: str):
-        self._life, self._begin = life, SEEN if kind == 'remembered' else 0
+        self._life, self._aside = life, kind == 'aside'
+        self._begin = beginning(kind)
         self._before: list[bool] = []
+        self._lost = True
         self.view: list[bool] = []
         self.middle: list[bool] = []
 
@@ -83,14 +98,25 @@ class Searching:
             self.view.append(in_view(world))
             self.middle.append(world.success())
             return
-        self._before.append(in_view(world))
-        if done == self._begin:
+        if done <= SEEN:
+            self._before.append(in_view(world))
+        if self._aside:
+            self._hold(world, done)
+        elif done == SEEN:
             world.turn_away()
+
+    def _hold(self, world, done: int):
+        if done == 1:
+            world.turn_to(world.bearing())
+        elif done >= SEEN:
+            world.turn_to(0.0)
+            self._lost = not in_view(world)
 
     def told(self) -> dict:
         """Return what is told of the episode; a toy never found counts as found at its end."""
         first = self.view.index(True) if any(self.view) else len(self.view)
-        return {'counts': not self._before or bool(np.mean(self._before) >= _IN_VIEW),
+        seen = not self._before or bool(np.mean(self._before) >= _IN_VIEW)
+        return {'counts': seen and self._lost,
                 'found_soon': first * PERIOD <= SOON, 'seconds': round(first * PERIOD, 2),
                 'middle': round(float(np.mean(self.middle)), 4)}
 
@@ -105,7 +131,7 @@ def episode(lives: list[Life], kind: str, vision, audio) -> list[dict]:
         for search in searches:
             search.look(done)
 
-    live(lives, vision, audio, LENGTH + (SEEN if kind == 'remembered' else 0), look)
+    live(lives, vision, audio, LENGTH + beginning(kind), look)
     return [search.told() for search in searches]
 
 

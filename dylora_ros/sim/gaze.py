@@ -103,10 +103,18 @@ class Gaze(World):
 
     def turn_away(self):
         """Turn the head so that the named toy is out of the view, as another's hand would."""
-        where, pan = self.data.body(self.toy).xpos, self.data.joint('pan')
-        bearing = np.arctan2(where[1], where[0])
-        pan.qpos = bearing + (_AWAY if bearing < 0 else -_AWAY)
-        pan.qvel = 0.0
+        bearing = self.bearing()
+        self.turn_to(bearing + (_AWAY if bearing < 0 else -_AWAY))
+
+    def bearing(self) -> float:
+        """Return where the named toy is, rad to the left of straight ahead."""
+        where = self.data.body(self.toy).xpos
+        return float(np.arctan2(where[1], where[0]))
+
+    def turn_to(self, pan: float):
+        """Turn the head to this angle, rad to the left, as another's hand would."""
+        joint = self.data.joint('pan')
+        joint.qpos, joint.qvel = pan, 0.0
         mujoco.mj_forward(self.model, self.data)
 
     def success(self) -> bool:

@@ -280,3 +280,15 @@ def test_a_will_that_is_not_finite_is_not_kept_even_where_nothing_judges(
     past = trajectory(life(small_schema), np.zeros((ROWS, WIDTH), np.float32), small_schema)
     assert not practise(chest, past, None, np.arange(0), Budget(math.inf), most=5).kept
     assert chest.load() is None
+
+
+def test_a_newborn_keeps_what_it_learned_though_its_own_life_was_always_the_same(
+        night, chest, small_schema):
+    """To expect the mean for ever errs little in such a life, and says nothing of how to act."""
+    dull = life(small_schema)
+    dull['reward'] = -0.97
+    dull['reward'][::97] = -0.9
+    report = night(dull, childhood=life(small_schema))
+    assert report.after > report.before
+    assert report.kept
+    assert chest.load() is not None

@@ -83,7 +83,7 @@ def test_the_deaf_hear_nothing_and_see_all(lived):
 def test_a_reward_comes_a_cycle_later_with_the_stamp_of_its_state(lived):
     agent = lived[0].agent
     stamps = [stamp for stamp, *_ in agent.given]
-    assert agent.given[0][2:] == (0.0, None)
+    assert agent.given[0][2:] == (0.0, 0), 'nothing was judged yet, not the first state by 0'
     assert [r for *_, r, _ in agent.given[1:]] == [float(i) for i in range(11)]
     assert [s for *_, s in agent.given[1:]] == stamps[:-1]
 

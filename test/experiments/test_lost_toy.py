@@ -8,7 +8,9 @@ import pytest
 
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.lost_toy import (
+    ASIDE,
     beginnings,
+    HELD,
     in_view,
     KINDS,
     LENGTH,
@@ -34,6 +36,8 @@ def test_episodes_begin_as_their_kind_says(gaze, kind):
         gaze.step(PERIOD)
         assert in_view(gaze) == (kind == 'remembered')
         assert (gaze.sounding == gaze.toy) == (kind == 'heard')
+        if kind == 'aside':
+            assert ASIDE[0] <= abs(gaze.bearing()) <= ASIDE[1]
 
 
 def searched(kind, rights):
@@ -64,6 +68,29 @@ def test_what_was_seen_is_searched_from_when_a_hand_turns_the_head():
     told, turned = searched('remembered', [0.0] * SEEN + [2.0] * 10 + [0.0] * 10)
     assert turned == 1
     assert told == {'counts': True, 'found_soon': True, 'seconds': 0.4, 'middle': 0.5}
+
+
+def test_of_a_toy_aside_neither_motion_nor_sight_tells_the_side_when_the_hand_lets_go():
+    pans, rights = [], [0.0] * SEEN + [2.0] * (HELD + 10)
+    world = SimpleNamespace(toy='red_ball', bearing=lambda: 1.2, turn_to=pans.append)
+    search = Searching(SimpleNamespace(world=world), 'aside')
+    for done, right in enumerate(rights, 1):
+        world.direction = lambda toy, right=right: (right, 0.0)
+        world.success = lambda: False
+        search.look(done)
+        if done == SEEN + HELD:
+            assert pans == [1.2] + [0.0] * (HELD + 1)
+    assert search.told() == {'counts': True, 'found_soon': True, 'seconds': 0.4, 'middle': 0.0}
+
+
+def test_a_toy_that_is_straight_ahead_by_then_was_not_lost():
+    """The negative twin."""
+    world = SimpleNamespace(toy='red_ball', bearing=lambda: 1.2, turn_to=lambda pan: None,
+                            direction=lambda toy: (0.0, 0.0), success=lambda: True)
+    search = Searching(SimpleNamespace(world=world), 'aside')
+    for done in range(1, SEEN + HELD + 5):
+        search.look(done)
+    assert not search.told()['counts']
 
 
 def test_what_was_hardly_seen_cannot_be_remembered():

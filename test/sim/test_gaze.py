@@ -209,3 +209,12 @@ def test_a_hand_turns_the_head_away_from_the_toy(seed):
     low, high = world.model.joint('pan').range
     assert low < world.joints().position[0] < high
     world.close()
+
+
+def test_a_hand_turns_the_head_to_where_the_toy_is():
+    world = worlds.make('gaze', 3)
+    world.turn_to(world.bearing())
+    assert abs(world.direction(world.toy)[0]) < 0.05
+    world.turn_to(world.bearing() + 1.0)
+    assert abs(world.direction(world.toy)[0]) > 1, 'the twin'
+    world.close()
