@@ -73,6 +73,14 @@ def awakenings(looks: list[dict]) -> list[dict]:
              'late': round(o['late'])} for o in out]
 
 
+def last_line(told: str) -> dict:
+    """Return the figures of the whole run; none where it ended before it could tell them."""
+    try:
+        return json.loads(told.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {}
+
+
 def main():
     """Run; see the module."""
     parser = argparse.ArgumentParser(description=__doc__,
@@ -112,8 +120,8 @@ def main():
                     agent.wait(30)
                 observer.close()
             out.seek(0)
-            figures = json.loads(out.read().strip().splitlines()[-1])
-    figures.pop('memory')
+            figures = last_line(out.read())
+    figures.pop('memory', None)
     result = provenance('python benchmarks/hour.py', ('torch', 'numpy', 'mujoco', 'ros-rclpy'),
                         seconds=options.seconds, awake_s=options.awake, rem_s=options.rem,
                         nrem_s=options.nrem, seed=options.seed, times_awake=awakenings(looks),

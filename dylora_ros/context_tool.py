@@ -11,6 +11,7 @@ import numpy as np
 from dylora_ros.core.context import ContextError, GlobalContext
 from dylora_ros.core.reading import FILE
 from dylora_ros.core.rows import FLAG_NAMES
+from dylora_ros.modalities import keyframes
 
 
 def info(log: GlobalContext, options) -> int:
@@ -63,8 +64,9 @@ def forget(log: GlobalContext, options) -> int:
         raise ContextError(f'--from {options.since} is not before --to {options.until}')
     count = log.forget(t0, t1)
     Path(log.path).with_name(FILE).unlink(missing_ok=True)         # what q read at these rows
-    print(f'{log.path}: {count} rows erased. Weights that learned from them in an earlier sleep '
-          'are unchanged.')
+    moments = keyframes.forget(Path(log.path).with_name('keyframes'), t0, t1)
+    print(f'{log.path}: {count} rows erased, and {moments} moments to dream from. Weights that '
+          'learned from them in an earlier sleep are unchanged.')
     return 0
 
 

@@ -28,26 +28,31 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--memory', default='', metavar='DIR',
                    help='folder of the agent\'s memory (default: the XDG data folder)')
     p.add_argument('--composed', action='store_true', help='all nodes in one process')
-    p.add_argument('--scene', default='gaze', help='world to live in')
+    p.add_argument('--scene', help='world to live in (default: gaze)')
     p.add_argument('--params-file', default='', help='YAML of parameters (config/agent.yaml)')
     p.add_argument('--namespace', default='', help='of all nodes')
-    p.add_argument('--seed', type=int, default=0, help='of the world and of exploration')
+    p.add_argument('--seed', type=int, help='of the world and of exploration (default: 0)')
     return p
 
 
-def ros_arguments(options: argparse.Namespace, memory: Path) -> list[str]:
-    """Turn the options into what follows ``--ros-args``."""
-    values = [('simulator', 'scene', options.scene), ('simulator', 'seed', options.seed),
-              ('predictor', 'seed', options.seed)]
-    for node in ('camera', 'microphone', 'text', 'actuator', 'global_context', 'predictor',
-                 'reward'):
-        values.append((node, 'memory', str(memory)))
+def ros_arguments(options: argparse.Namespace) -> list[str]:
+    """Turn the options into what follows ``--ros-args``.
+
+    What was given on the command line wins over the parameter file; what was not is left to it.
+    """
+    values = []
+    if options.scene is not None:
+        values.append(('simulator', 'scene', options.scene))
+    if options.seed is not None:
+        values += [(node, 'seed', options.seed) for node in ('simulator', 'predictor')]
+    if options.memory:
+        values += [(node, 'memory', str(memory_dir(options.memory))) for node in (
+            'camera', 'microphone', 'text', 'actuator', 'global_context', 'predictor', 'reward',
+            'lifecycle_manager')]
     if options.sleep_after:
         values.append(('lifecycle_manager', 'sleep_after', float(options.sleep_after)))
         for node in ('lifecycle_manager', 'predictor'):
             values += [(node, 'rem_seconds', 6.0), (node, 'nrem_seconds', 14.0)]
-    if not options.headless and os.environ.get('DISPLAY'):
-        values.append(('simulator', 'viewer', 'true'))
     out = ['--params-file', options.params_file] if options.params_file else []
     if options.namespace:
         out += ['-r', f'__ns:=/{options.namespace.strip("/")}']
@@ -85,6 +90,15 @@ class Observer:
             return {}
         return json.loads(future.result().message)
 
+    def neighbour(self, seconds: float = 1.0) -> bool:
+        """Look for a moment whether an agent lives in this namespace already."""
+        end, own = time.monotonic() + seconds, self.node.get_namespace()
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.1)
+            if ('lifecycle_manager', own) in self.node.get_node_names_and_namespaces():
+                return True
+        return False
+
     def nodes(self) -> list[str]:
         """Return the names of the agent's nodes seen."""
         return sorted(n for n, _ in self.node.get_node_names_and_namespaces() if n in graph.NODES)
@@ -101,17 +115,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     prepare()
     from dylora_ros.ros.parameters import overrides, ParameterError
-    from dylora_ros.sim.worlds import WORLDS
-    if options.scene not in WORLDS:
-        print(f'unknown scene {options.scene!r}; there are: {", ".join(WORLDS)}', file=sys.stderr)
-        return 2
-    memory = memory_dir(options.memory)
-    arguments = ros_arguments(options, memory)
+    arguments = ros_arguments(options)
     try:
-        overrides(arguments, graph.tables())
+        given = overrides(arguments, graph.tables())[1]
     except ParameterError as error:
         print(error, file=sys.stderr)
         return 2
+    memory = memory_dir(given.get('global_context', {}).get('memory', ''))
+    window = not options.headless and os.environ.get('DISPLAY')
+    if window and 'viewer' not in given.get('simulator', {}):
+        arguments += ['-p', 'simulator:viewer:=true']
     try:
         memory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,6 +138,11 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(True))
     observer = Observer(options.namespace)
+    if observer.neighbour():
+        observer.close()
+        print('another agent lives here already, and would be mixed with this one; stop it, or '
+              'give this one a --namespace and a --memory of its own', file=sys.stderr)
+        return 2
     supervisor.start()
     started = time.monotonic()
     live = _View(memory, options) if view else None

@@ -1,8 +1,10 @@
 """The terminal view of `make run`."""
 
+import pytest
 from rich.console import Console
 
-from dylora_ros.run import render
+from dylora_ros import graph
+from dylora_ros.run import parser, render, ros_arguments
 
 REPORT = {'phase': 'NREM', 'cycles': 10, 'hz_now': 25.0, 'deadline_miss_fraction': 0.001,
           'cycle_ms': {'p50': 3.0, 'p99': 9.0}, 'sensor_to_command_ms': {'p50': 12.0, 'p99': 30.0},
@@ -41,3 +43,48 @@ def test_an_agent_that_is_not_there_yet_shows_as_starting():
 
 def test_events_are_told():
     assert 'control ended with code -9' in shown(REPORT, ['control ended with code -9'])
+
+
+def asked(*words):
+    """Return what the nodes are told: node -> {parameter: value}."""
+    pytest.importorskip('rclpy')
+    from dylora_ros.ros.parameters import overrides
+    return overrides(ros_arguments(parser().parse_args(words)), graph.tables())[1]
+
+
+def test_what_is_not_asked_for_is_left_to_the_parameter_file(tmp_path):
+    path = tmp_path / 'robot.yaml'
+    path.write_text('/**:\n  ros__parameters: {memory: /data/robot1}\n'
+                    '/**/simulator:\n  ros__parameters: {seed: 7}\n'
+                    '/**/lifecycle_manager:\n  ros__parameters: {autostart: false}\n')
+    found = asked('--params-file', str(path))
+    assert found['simulator'] == {'seed': 7}
+    assert found['global_context']['memory'] == found['reward']['memory'] == '/data/robot1'
+    assert found['lifecycle_manager'] == {'autostart': False, 'memory': '/data/robot1'}
+    assert asked() == {}
+
+
+def test_what_is_asked_for_wins_over_the_parameter_file(tmp_path):
+    """The negative twin."""
+    path = tmp_path / 'robot.yaml'
+    path.write_text('/**:\n  ros__parameters: {memory: /data/robot1}\n'
+                    '/**/simulator:\n  ros__parameters: {seed: 7}\n')
+    found = asked('--params-file', str(path), '--memory', '/tmp/other', '--seed', '3')
+    assert found['simulator']['seed'] == found['predictor']['seed'] == 3
+    assert found['global_context']['memory'] == '/tmp/other'
+
+
+@pytest.mark.parametrize(('namespace', 'mixed'), [('', True), ('/robot2', False)])
+def test_a_second_agent_in_a_namespace_is_seen(namespace, mixed):
+    rclpy = pytest.importorskip('rclpy')
+    from dylora_ros.run import Observer
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    first = rclpy.create_node('lifecycle_manager', context=context)
+    observer = Observer(namespace)
+    try:
+        assert observer.neighbour() == mixed
+    finally:
+        observer.close()
+        first.destroy_node()
+        rclpy.try_shutdown(context=context)

@@ -18,6 +18,7 @@ TORCH_INDEX=${TORCH_INDEX:-}
 unset PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
 
 die() { printf '\ndylora_ros: %s\n' "$*" >&2; exit 1; }
+have_file() { compgen -G "$1" >/dev/null; }
 have_library() { ldconfig -p 2>/dev/null | grep -q "$1" || ls /usr/lib/*/"$1"* >/dev/null 2>&1; }
 
 # -- system libraries: what is missing, and how to get it ------------------------------------------
@@ -29,7 +30,8 @@ fi
 have_library libEGL.so.1 || missing+=(libegl1)              # MuJoCo renders by it
 have_library libGL.so.1 || missing+=(libgl1)
 have_library libOpenGL.so.0 || missing+=(libopengl0)
-ls /usr/lib/*/dri/*swrast* /usr/lib/*/libgallium* >/dev/null 2>&1 || missing+=(libgl1-mesa-dri)
+have_file '/usr/lib/*/dri/*swrast*' || have_file '/usr/lib/*/libgallium*' ||  # older, newer Mesa
+  missing+=(libgl1-mesa-dri)
 have_library libportaudio.so.2 || missing+=(libportaudio2)  # sounddevice
 if [ ${#missing[@]} -gt 0 ]; then
   install="apt-get install -y --no-install-recommends ${missing[*]}"

@@ -101,7 +101,8 @@ class GlobalContext:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ContextError(f'{self.path} is being written by another process; stop that '
-                                   'agent or choose another memory folder') from error
+                                   'agent, or choose another memory folder and another namespace '
+                                   'for this one') from error
         head = self._file.read(HEADER)
         if len(head) < HEADER or head[:8] != MAGIC:
             raise ContextError(f'{self.path} is not a global context (bad header); restore a '

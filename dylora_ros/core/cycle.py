@@ -55,7 +55,7 @@ class Composer:
             name: of the modality.
             x: (sites, rank) encoded input.
             stamp: ns, when the signal was acquired.
-            surprise: of that signal, or None.
+            surprise: of that signal; None, or not a number: unknown.
 
         Raises:
             ValueError: unknown modality, wrong shape, or NaN; the old state stays.
@@ -70,12 +70,8 @@ class Composer:
                              f'{self.schema.modalities[name]}')
         if not np.isfinite(x).all():
             raise ValueError(f'{name}/x holds NaN or infinity')
-        self._slots[name] = _Slot(x, stamp, 0.0 if surprise is None else float(surprise))
-
-    def surprise(self, name: str, value: float):
-        """Set the surprise of a modality's newest signal."""
-        if name in self._slots and np.isfinite(value):
-            self._slots[name].surprise = float(value)
+        known = surprise is not None and not np.isnan(surprise)
+        self._slots[name] = _Slot(x, stamp, float(surprise) if known else 0.0)
 
     def clear(self):
         """Forget all states (after sleep the world has moved on)."""

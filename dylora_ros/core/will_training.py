@@ -127,6 +127,11 @@ class Chest:
         except SchemaError:               # of an earlier body: the next good one replaces it
             return None
 
+    @property
+    def newborn(self) -> bool:
+        """Whether there is no good will of this agent's own."""
+        return self._own(self.good) is None
+
     def evening(self) -> tuple[ContinuousQ, ContinuousQ, bool]:
         """Return the good will, the one that goes on learning, and whether both are newborn."""
         good, night = self._own(self.good), self._own(self.night)

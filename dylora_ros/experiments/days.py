@@ -21,6 +21,7 @@ everything; the summary goes to ``--out``. Another ``--scene`` than gaze needs w
 
 import argparse
 from collections.abc import Callable, Iterable
+import hashlib
 import json
 from pathlib import Path
 import time
@@ -30,9 +31,9 @@ import torch
 from dylora_ros.core.experience import MIN_ROWS
 from dylora_ros.core.will_training import A_NEW_ROW
 from dylora_ros.experiments.days_figure import draw
-from dylora_ros.experiments.days_report import summary
+from dylora_ros.experiments.days_report import PART, summary
 from dylora_ros.experiments.lives import Life, live
-from dylora_ros.experiments.one_life import ARMS, Days, stated
+from dylora_ros.experiments.one_life import ARMS, Days, JOINTS, stated
 from dylora_ros.experiments.progress import say
 from dylora_ros.experiments.searching import Search
 from dylora_ros.modalities import registry
@@ -41,6 +42,8 @@ from dylora_ros.provenance import write
 from dylora_ros.sim.gaze import TOYS
 
 DAY = 1500            # awake cycles
+# what lives in one folder have in common; how long, which and how many they are may change
+SETTINGS = 'scene', 'toy', 'day', 'young', 'updates', 'q_steps', 'rem'
 STATEMENTS = {'gaze': 'config/statements.yaml', 'forage': 'config/statements_forage.yaml'}
 
 
@@ -72,6 +75,24 @@ def examine(everybody: list[Days], vision, audio, cycles: int):
     lives[0].world.close()
 
 
+def differences(work: Path, options) -> list[str]:
+    """Return in what the lives that are in a folder differ from those asked for, in words.
+
+    Of a folder without lives the settings are written down.
+    """
+    asked = {name: getattr(options, name) for name in SETTINGS}
+    asked['statements'] = hashlib.sha256(options.statements.read_bytes()).hexdigest()[:16]
+    asked['weights'] = registry.row_schema(JOINTS, options.weights).adapters
+    path = work / 'settings.json'
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        write(path, asked)
+        return []
+    lived = json.loads(path.read_text())
+    return [f'{name}: {lived.get(name)} there, {value} asked for'
+            for name, value in asked.items() if lived.get(name) != value]
+
+
 def main(arguments: list[str] | None = None):
     """Live; see the module."""
     parser = argparse.ArgumentParser(prog='dylora_ros experiment life', description=__doc__,
@@ -100,9 +121,18 @@ def main(arguments: list[str] | None = None):
     for name in ('day', 'young'):
         if (cycles := getattr(options, name)) < MIN_ROWS:
             parser.error(f'--{name} {cycles}: a sleep learns from {MIN_ROWS} cycles at least')
+    if options.day % PART:
+        parser.error(f'--day {options.day}: success is told of every {PART} cycles, so a day is '
+                     'some times that')
+    options.statements = options.statements or share_file(STATEMENTS[options.scene])
+    if not options.statements.is_file():
+        parser.error(f'--statements {options.statements}: no such file')
+    if others := differences(options.work, options):
+        parser.error(f'{options.work} holds lives of other settings ({"; ".join(others)}); give '
+                     'those, or another --work')
     torch.set_num_threads(1)
     vision, audio = (registry.make(n, weights=options.weights) for n in ('vision', 'audio'))
-    reward = stated(options.statements or share_file(STATEMENTS[options.scene]), options.weights)
+    reward = stated(options.statements, options.weights)
     everybody = [Days(arm, seed, options.work, reward, options)
                  for seed in options.seeds for arm in options.arms]
     for newborn in everybody:

@@ -5,6 +5,7 @@ senses match without any coordination. Only the newest ``KEEP`` are kept.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,27 @@ class Keyframes:
     def save(self, path: Path):
         """Write all moments; whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            save_file({f'{moment}.{name}': np.ascontiguousarray(array)
-                       for moment, context in self._kept.items()
-                       for name, array in context.items()}, str(part))
+        _write(path, self._kept)
+
+
+def _write(path: Path, moments: Mapping[int, dict[str, np.ndarray]]):
+    with whole(path) as part:
+        save_file({f'{moment}.{name}': np.ascontiguousarray(array)
+                   for moment, context in moments.items()
+                   for name, array in context.items()}, str(part))
+
+
+def forget(folder: Path, t0: int, t1: int) -> int:
+    """Erase what all senses kept of t0 <= stamp < t1 (ns); return the number of moments."""
+    first, last = (int(t * 1e-9 / SPACING) for t in (t0, t1 - 1))
+    erased: set[int] = set()
+    for path in sorted(folder.glob('*.safetensors')):
+        moments = load(path)
+        gone = {m for m in moments if first <= m <= last}
+        if gone:
+            _write(path, {m: c for m, c in moments.items() if m not in gone})
+        erased |= gone
+    return len(erased)
 
 
 def load(path: Path) -> dict[int, dict[str, np.ndarray]]:

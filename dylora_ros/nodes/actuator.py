@@ -27,8 +27,8 @@ class ActuatorNode(AgentNode):
     DOC = 'The body: joints to LR states; predicted LR states to guarded commands.'
     PARAMETERS = (
         JOINTS, RATE,
-        Param('low', [-2.0, -1.5], 'Least command of each joint, in the actuator\'s unit '
-              '(rad/s).'),
+        Param('low', [-2.0, -1.5], 'Least command of each joint: a velocity (rad/s) or an effort, '
+              'which 0 stops.'),
         Param('high', [2.0, 1.5], 'Greatest command of each joint.'),
         Param('slew', [12.0, 12.0], 'Greatest change of each command a second.'),
         WEIGHTS, MEMORY)
@@ -47,6 +47,9 @@ class ActuatorNode(AgentNode):
                 raise ValueError(f'{key} has {len(v[key])} numbers for {count} joints')
         if not np.all(np.array(v['low']) < np.array(v['high'])):
             raise ValueError('low must be below high for every joint')
+        if not np.all((np.array(v['low']) <= 0) & (np.array(v['high']) >= 0)):
+            raise ValueError(f'low {v["low"]} and high {v["high"]} leave 0 out, by which a joint '
+                             'is stopped: commands are velocities or efforts, not positions')
         slew = np.array(v['slew'])
         if not np.all((slew > 0) & np.isfinite(slew)):
             raise ValueError(f'slew {v["slew"]} must be above 0 and finite for every joint')

@@ -1,6 +1,8 @@
 """Camera node: frames from a device or a topic, to LR states of vision."""
 
+import contextlib
 import glob
+from pathlib import Path
 import threading
 import time
 
@@ -9,6 +11,8 @@ import numpy as np
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
+
+_PATIENCE = 20        # tenths of a second without a frame, after which it is opened again
 
 
 class CameraNode(SenseNode):
@@ -73,13 +77,24 @@ class CameraNode(SenseNode):
         return capture
 
     def _read(self):
+        failed = 0
         while self._reading:
             ok, frame = self._capture.read()
             if ok:
+                failed = 0
                 self._take(np.ascontiguousarray(frame[..., ::-1]), self.now())
-            else:
-                self.complain('device', f'camera {self.values["device"]} gave no frame')
-                time.sleep(0.1)          # unplugged, or the end of a film: do not spin
+                continue
+            self.complain('device', f'camera {self.values["device"]} gave no frame')
+            time.sleep(0.1)              # unplugged, or the end of a film: do not spin
+            failed += 1
+            if failed % _PATIENCE == 0 and not Path(self.values['device']).is_file():
+                self._reopen()
+
+    def _reopen(self):
+        """Open the device once more: one that was plugged in again is another one."""
+        self._capture.release()          # it may keep the device from being opened
+        with contextlib.suppress(RuntimeError):      # not there yet
+            self._capture = self._open()
 
     def _on_image(self, message):
         stamp = messages.stamp_ns(message)

@@ -40,8 +40,9 @@ class GlobalContextNode(SealedNode):
         WEIGHTS, MEMORY)
     PUBLISHES = ('context/now', 'context/row', 'context/fill', 'context/tiredness',
                  'context/heatmap', 'diagnostics')
-    SUBSCRIBES = ('phase', 'prediction', 'body/applied', 'reward/judged', 'dream/row',
-                  *(f'{m}/x' for m in MODALITIES), *(f'surprise/{m}' for m in MODALITIES))
+    SUBSCRIBES = ('phase', 'sleep/report', 'prediction', 'body/applied', 'reward/judged',
+                  'dream/row', *(f'{m}/x' for m in MODALITIES),
+                  *(f'surprise/{m}' for m in MODALITIES))
 
     def setup(self):
         """Open the log; the memory of earlier lives goes on."""
@@ -72,13 +73,15 @@ class GlobalContextNode(SealedNode):
         self._boot = True
         self._reward = (0.0, 0)
         self._was = None                 # the phase before
+        self._slept_well = False         # NREM came to its end
+        self._surprise: dict[str, float] = {}
         self.follow_phase(self._on_phase)
+        self.listen('sleep/report', self._on_report)
         for name in MODALITIES:
             self.listen(f'{name}/x', lambda m, n=name: self.composer.put(
                 n, messages.tensor(m), messages.stamp_ns(m)))
             self.listen(f'surprise/{name}',
                         lambda m, n=name: self._surprise.__setitem__(n, m.data))
-        self._surprise: dict[str, float] = {}
         self.listen('prediction', self._on_prediction)
         self.listen('body/applied', self._on_applied)
         self.listen('reward/judged', self._on_judged)
@@ -103,19 +106,31 @@ class GlobalContextNode(SealedNode):
             self.log = None
 
     def _on_phase(self, phase: Phase):
-        # a sleep that was cut short (a lost process, a kill) does not count: still tired
-        if phase == Phase.AWAKE and self._was == Phase.NREM:
-            self.tired.slept(self.log.committed)
+        if phase == Phase.NREM:
+            self._slept_well = False
+        elif phase == Phase.AWAKE and self._was == Phase.NREM:
+            self._wake_up()
+        self._was = phase
+        if phase == Phase.AWAKE:
+            self.composer.clear()
+            self._surprise.clear()
+            self._boot = True
+        elif self._open_row is not None:
+            self._commit()
+
+    def _on_report(self, message):
+        report = messages.report(message)
+        if report.get('phase') == Phase.NREM.name:
+            self._slept_well = 'error' not in report
+
+    def _wake_up(self):
+        """Rest, whatever the night brought; rows of a night in vain or cut short are new still."""
+        self.tired.slept(self.log.committed)
+        if self._slept_well:
             try:
                 self._slept.set(self.log.committed)
             except OSError as error:     # a full disk: after a restart it is tired once more
                 self.get_logger().error(f'what was slept on could not be written down: {error}')
-        self._was = phase
-        if phase == Phase.AWAKE:
-            self.composer.clear()
-            self._boot = True
-        elif self._open_row is not None:
-            self._commit()
 
     def _beat_cycle(self):
         """One cycle: what the last one left open is committed, the next is composed."""

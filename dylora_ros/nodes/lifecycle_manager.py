@@ -1,7 +1,6 @@
 """Lifecycle manager: owns the phase and drives every node's lifecycle to fit it."""
 
 import datetime
-import json
 import time
 
 from lifecycle_msgs.msg import State, Transition
@@ -10,10 +9,13 @@ from std_srvs.srv import Trigger
 
 from dylora_ros.core.phases import OPTIONAL_NODES, Phase, PHASE_NODES, PhaseError, plan
 from dylora_ros.graph import PROCESSES
+from dylora_ros.nodes.sense import MEMORY
+from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages
 from dylora_ros.ros.calls import Caller
 from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
+from dylora_ros.wish import Wish
 
 _WORLD = 'simulator'
 _CONFIGURE_TIMEOUT = 120.0    # loading weights may take long, converting them once longer
@@ -30,7 +32,8 @@ class LifecycleManagerNode(AgentNode):
     PARAMETERS = (
         Param('nodes', ['simulator', *PHASE_NODES[Phase.AWAKE]], 'Nodes to manage.'),
         Param('hardware', False, 'The body is real: there is no simulator to manage.'),
-        Param('autostart', True, 'Bring the agent up and wake it at start.'),
+        Param('autostart', True, 'Bring the agent up and wake it at start. A manager that was '
+              'lost and comes again goes on with what was last asked for.'),
         Param('sleep_after', 0.0, 'Fall asleep after this many seconds awake; 0: only when '
               'tired, scheduled or asked.', 0.0, 1e6),
         Param('sleep_at', '', 'Time of day to fall asleep, HH:MM; empty: none.'),
@@ -38,7 +41,8 @@ class LifecycleManagerNode(AgentNode):
               0.0, 600.0),
         Param('rem_seconds', 60.0, 'Budget of REM (as the predictor has it), s.', 0.0, 36000.0),
         Param('nrem_seconds', 300.0, 'Budget of NREM (as the predictor has it), s.',
-              0.0, 36000.0))
+              0.0, 36000.0),
+        MEMORY)
     PUBLISHES = ('phase', 'diagnostics')
     SUBSCRIBES = ('sleep/report', 'context/tiredness')
     SERVICES = {'~/start': 'Trigger: bring the agent up.', '~/sleep': 'Trigger: REM, then NREM.',
@@ -50,11 +54,13 @@ class LifecycleManagerNode(AgentNode):
         self.present: set[str] = set()
         self.lost: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.transitions: list[tuple[float, str, str]] = []
+        self._came_up = False            # once: what goes SAFE then is recovered
+        self._vain = ''                  # why the last sleep brought nothing
         self._busy = False
         self._losses = 0
         self._goal: Phase | None = None
         self._stopped = False            # somebody wants it SAFE: no loss may wake it
+        self._bedtime = time_of_day(self.values['sleep_at'])
         self._nodes = tuple(n for n in self.values['nodes']
                             if not (n == _WORLD and self.values['hardware']))
         if not getattr(self, '_clients_made', False):
@@ -78,7 +84,10 @@ class LifecycleManagerNode(AgentNode):
         self._since = time.monotonic()
         self._slept_today = ''
         self._report: dict | None = None
-        self._goal = Phase.AWAKE if self.values['autostart'] else None
+        self._kept_wish = Wish(memory_dir(self.values['memory']))
+        wish = self._kept_wish.read()
+        self._stopped = wish is False
+        self._goal = Phase.AWAKE if (self.values['autostart'] if wish is None else wish) else None
         self.publish('phase', messages.text_msg(self.phase.name))
         self.listen('sleep/report', self._on_report)
         self.listen('context/tiredness', self._on_tired)
@@ -94,11 +103,19 @@ class LifecycleManagerNode(AgentNode):
                 plan(here, goal, frozenset(self._nodes))
             response.success, response.message = True, f'{here.name} -> {goal.name}'
             self._goal, self._stopped = goal, goal == Phase.SAFE
+            self._keep_wish()
             if here == Phase.SAFE and goal == Phase.AWAKE:
                 self.failed.clear()      # all are brought up: what kept one away may be mended
         except PhaseError as error:
             response.success, response.message = False, str(error)
         return response
+
+    def _keep_wish(self):
+        try:
+            self._kept_wish.set(not self._stopped)
+        except OSError as error:
+            self.get_logger().error(f'what was asked for could not be written down: {error}; a '
+                                    'manager that comes again will not know it')
 
     def _on_lost(self, node: str):
         if node in self.lost or node not in self.present:
@@ -117,9 +134,12 @@ class LifecycleManagerNode(AgentNode):
             self.failed.pop(node, None)
 
     def _on_report(self, message):
-        report = json.loads(message.data)
+        report = messages.report(message)
         if report.get('phase') == self.phase.name:
             self._report = report
+            self._vain = str(report.get('error', ''))
+            if self._vain:
+                self.get_logger().error(f'{self.phase.name} brought nothing: {self._vain}')
 
     def _on_tired(self, message):
         awake = self.phase == Phase.AWAKE and time.monotonic() - self._since > _DROWSY
@@ -131,7 +151,7 @@ class LifecycleManagerNode(AgentNode):
         if phase == self.phase:
             return
         self.get_logger().info(f'{self.phase.name} -> {phase.name}' + (f' ({why})' if why else ''))
-        self.transitions.append((time.time(), self.phase.name, phase.name))
+        self._came_up = True
         self.phase = phase
         self._since = time.monotonic()
         self._report = None
@@ -156,15 +176,15 @@ class LifecycleManagerNode(AgentNode):
     def _wish(self):
         """Set the goal that time or a finished sleep phase asks for."""
         awake = time.monotonic() - self._since
-        after, at = self.values['sleep_after'], self.values['sleep_at']
+        after = self.values['sleep_after']
         if self._goal is not None:
             return
         if self.phase == Phase.AWAKE:
-            today = datetime.datetime.now().strftime('%Y-%m-%d')
-            clock = datetime.datetime.now().strftime('%H:%M')
+            now = datetime.datetime.now()
+            today, clock = now.date().isoformat(), (now.hour, now.minute)
             if after and awake >= after:
                 self._goal = Phase.REM
-            elif at and clock == at and self._slept_today != today:
+            elif clock == self._bedtime and self._slept_today != today:
                 self._slept_today = today
                 self._goal = Phase.REM
         elif self.phase in (Phase.REM, Phase.NREM):
@@ -182,6 +202,8 @@ class LifecycleManagerNode(AgentNode):
         source, losses = self.phase, self._losses
         if source == Phase.SAFE and goal == Phase.AWAKE and not await self._bring_up():
             return False
+        elif goal == Phase.AWAKE and not await self._world_is_up():
+            return self._fail(_WORLD, 'activate')
         steps = plan(source, goal, frozenset(self.present))
         if source == Phase.AWAKE:
             self._set_phase(goal)         # the actuator stops on this word already
@@ -202,9 +224,8 @@ class LifecycleManagerNode(AgentNode):
 
     async def _bring_up(self) -> bool:
         """Configure every node; critical ones must come, others are done without."""
-        recovering = bool(self.transitions)
-        patience = self.values['recovery_seconds'] if recovering else _CONFIGURE_TIMEOUT
-        if recovering:        # senses and joints down first, whatever they think they are
+        patience = self.values['recovery_seconds'] if self._came_up else _CONFIGURE_TIMEOUT
+        if self._came_up:     # senses and joints down first, whatever they think they are
             for node in reversed(PHASE_NODES[Phase.AWAKE]):
                 if node in self.present and node not in PHASE_NODES[Phase.SAFE]:
                     await self._drive(node, State.PRIMARY_STATE_INACTIVE, quick=True)
@@ -226,6 +247,12 @@ class LifecycleManagerNode(AgentNode):
         if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
             return self._fail(_WORLD, 'activate')
         return True
+
+    async def _world_is_up(self) -> bool:
+        """Bring back a world that was lost while the agent slept, which needs none."""
+        return _WORLD not in self.present or (
+            await self._configure(_WORLD, self.values['recovery_seconds'])
+            and await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE))
 
     async def _configure_all(self, nodes: list[str], patience: float) -> set[str]:
         """Configure nodes in order; return those that are up. Optional ones are done without."""
@@ -259,6 +286,7 @@ class LifecycleManagerNode(AgentNode):
     def _fail(self, node: str, step: str) -> bool:
         self.get_logger().error(f'{node}: {step} failed; going SAFE')
         self._set_phase(Phase.SAFE, f'{node} {step} failed')
+        self._goal = None if self._stopped else Phase.AWAKE    # nothing else is reached from SAFE
         return False
 
     async def _drive(self, node: str, wanted: int, quick: bool = False) -> bool:
@@ -295,9 +323,25 @@ class LifecycleManagerNode(AgentNode):
 
     def _diagnose(self):
         level = messages.OK if self.phase != Phase.SAFE else messages.ERROR
-        if level == messages.OK and (self.failed or self.lost):
+        if level == messages.OK and (self.failed or self.lost or self._vain):
             level = messages.WARN
         entry = ('lifecycle_manager: phase', level, self.phase.name,
-                 {'lost': ', '.join(sorted(self.lost)), **self.failed,
+                 {'lost': ', '.join(sorted(self.lost)), 'last sleep': self._vain, **self.failed,
                   'seconds in phase': f'{time.monotonic() - self._since:.1f}'})
         self.publish('diagnostics', messages.diagnostics_msg([entry], self.now()))
+
+
+def time_of_day(text: str) -> tuple[int, int] | None:
+    """Read HH:MM; None where there is none.
+
+    Raises:
+        ValueError: it is no time of day.
+
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.datetime.strptime(text, '%H:%M')
+    except ValueError as error:
+        raise ValueError(f'sleep_at is {text!r}, expected a time of day such as 22:30') from error
+    return found.hour, found.minute

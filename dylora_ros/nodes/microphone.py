@@ -1,11 +1,15 @@
 """Microphone node: stereo sound from a device or a topic, to LR states of hearing."""
 
+import time
+
 import numpy as np
 
 from dylora_ros.modalities.specs import EARS, RATE
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
+
+_SILENT = 2.0         # s without a sample, after which the device is opened again
 
 
 class MicrophoneNode(SenseNode):
@@ -40,15 +44,38 @@ class MicrophoneNode(SenseNode):
         super().start()
         self._parts, self._samples = [], 0
         if self.values['device']:
-            import sounddevice
-            index, channels = self._find()
-            self._stream = sounddevice.InputStream(
-                RATE, device=index, channels=channels, dtype='float32', blocksize=RATE // 25,
-                callback=lambda data, n, t, status: self._take(
-                    np.broadcast_to(data.T.copy(), (EARS, n)), self.now()))
-            self._stream.start()
+            self._open()
+            self.every(_SILENT / 2, self._open_again)
         else:
             self.listen('microphone/audio', self._on_audio)
+
+    def _open(self):
+        import sounddevice
+        index, channels = self._find()
+        self._heard = time.monotonic()
+        self._stream = sounddevice.InputStream(
+            RATE, device=index, channels=channels, dtype='float32', blocksize=RATE // 25,
+            callback=lambda data, n, t, status: self._hear(
+                np.broadcast_to(data.T.copy(), (EARS, n))))
+        self._stream.start()
+
+    def _open_again(self):
+        """Open a device that fell silent (unplugged, say) once more."""
+        import sounddevice
+        if time.monotonic() - self._heard < _SILENT:
+            return
+        self.complain('device', f'microphone {self.values["device"]!r} gave no sound')
+        try:
+            if self._stream is not None:
+                self._stream.close()
+            self._stream = None
+            self._open()
+        except (RuntimeError, sounddevice.PortAudioError):
+            self._heard = time.monotonic()            # not there yet
+
+    def _hear(self, sound: np.ndarray):
+        self._heard = time.monotonic()
+        self._take(sound, self.now())
 
     def stop(self):
         """Let go of the device."""
@@ -57,19 +84,24 @@ class MicrophoneNode(SenseNode):
             self._stream = None
         super().stop()
 
-    def _find(self) -> tuple[int | None, int]:
+    def _find(self) -> tuple[int, int]:
         device = self.values['device']
         try:
             import sounddevice
             inputs = {i: d for i, d in enumerate(sounddevice.query_devices())
                       if d['max_input_channels'] > 0}
+            default = sounddevice.default.device[0]
         except OSError as error:
             raise RuntimeError(f'microphone {device!r}: no sound library ({error}); install '
                                'libportaudio2') from error
         names = ', '.join(f'{i}: {d["name"]}' for i, d in inputs.items()) or 'none'
-        for i, d in inputs.items():
-            if device in ('default', str(i)) or device.lower() in d['name'].lower():
-                return i, min(EARS, d['max_input_channels'])
+        # a number is an index before it is part of a name; no default: the first input is it
+        found = [default, *inputs] if device == 'default' else \
+            [int(device)] if device.isdecimal() else \
+            [i for i, d in inputs.items() if device.lower() in d['name'].lower()]
+        for i in found:
+            if i in inputs:
+                return i, min(EARS, inputs[i]['max_input_channels'])
         raise RuntimeError(f'microphone {device!r} is not there; inputs found: {names}. Give one '
                            'of them, or leave device empty to listen to microphone/audio')
 

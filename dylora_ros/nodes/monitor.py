@@ -21,6 +21,7 @@ from dylora_ros.ros.node import AgentNode
 from dylora_ros.ros.parameters import Param
 
 _CURVE = 280
+_SILENT = 2.0         # s awake without a row, which is many cycles
 
 
 class MonitorNode(AgentNode):
@@ -51,7 +52,8 @@ class MonitorNode(AgentNode):
         self._reports: list[dict] = []
         self._surprise = {m: [0.0, 0] for m in MODALITIES}
         self._reward = [0.0, 0]
-        self._recent: deque = deque(maxlen=50)        # monotonic times of awake rows
+        self._recent: deque = deque(maxlen=50)        # stamps of awake rows
+        self._heard_at = time.monotonic()             # of the newest row, or of the phase
         self._gaps = [0.0, 0]                         # seconds awake, cycles in them
         self._newest_ms: deque = deque(maxlen=50)
         self._waiting: dict[int, float] = {}
@@ -109,12 +111,14 @@ class MonitorNode(AgentNode):
                                   'from': self.view.phase, 'to': phase.name})
         self.view.phase = phase.name
         self._recent.clear()
+        self._heard_at = time.monotonic()
         self._last_row = None
 
     _last_row = None
 
     def _on_row(self, message):
         row = messages.row(message, self.schema.dtype)
+        self._heard_at = time.monotonic()
         self._rows += 1
         self.view.rows += 1
         self.view.heat = np.roll(self.view.heat, -1, 1)
@@ -159,7 +163,7 @@ class MonitorNode(AgentNode):
         self._push(self.view.reward, message.data)
 
     def _on_sleep_report(self, message):
-        report = json.loads(message.data)
+        report = messages.report(message)
         self._reports.append(report)
         if report.get('phase') == 'NREM' and report.get('after') is not None:
             self.view.report = (f'last sleep: next-state loss {report["before"]:.4f} -> '
@@ -240,8 +244,10 @@ class MonitorNode(AgentNode):
         figures = self.report()
         awake = self.view.phase == Phase.AWAKE.name
         slow = awake and len(self._recent) > 25 and self.hz() < 0.9 * self.values['rate']
-        level = messages.WARN if slow else messages.OK
-        cycle = ('monitor: cycle', level, 'slow' if slow else 'as planned',
+        silent = awake and time.monotonic() - self._heard_at > _SILENT
+        level = messages.WARN if slow or silent else messages.OK
+        word = 'awake, but no cycles' if silent else 'slow' if slow else 'as planned'
+        cycle = ('monitor: cycle', level, word,
                  {'hz': figures['hz_now'], 'late': figures['deadline_miss_fraction'],
                   'cycle p99 ms': figures['cycle_ms']['p99'], 'rows': figures['rows']})
         context = ('global_context: log', messages.OK, f'{100 * self.view.fill:.2f} % full',

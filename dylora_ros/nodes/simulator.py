@@ -187,7 +187,7 @@ class SimulatorNode(AgentNode):
             self._counted += 1
             self._speak()
         # half a cycle after the joints, so that the work is spread
-        if self._done % self._per_frame == self._per_cycle // 2 and self.wanted(
+        if (self._done - self._per_cycle // 2) % self._per_frame == 0 and self.wanted(
                 'camera/image_raw'):
             image = self.world.render(self.values['width'], self.values['height'])
             self.publish('camera/image_raw',

@@ -29,7 +29,8 @@ TOPICS: dict[str, Topic] = {
                               'Sound, 32FC1: height = ears, width = samples at 16 kHz.'),
     'joint_states': Topic(JointState, qos.SENSOR, 'Positions (rad), velocities (rad/s).'),
     'commands': Topic(Float64MultiArray, qos.COMMAND,
-                      'Joint commands, as a ros2_control forward controller takes them.'),
+                      'Joint velocities (or efforts), as a ros2_control forward controller takes '
+                      'them; 0 stops a joint.'),
     'text/words': Topic(String, qos.STANDARD, 'Words said or typed to the agent.'),
     'phase': Topic(String, qos.LATCHED, 'AWAKE, REM, NREM or SAFE.'),
     'context/now': Topic(Image, qos.LATEST, 'The composed row of this cycle, 8UC1 bytes.'),

@@ -5,6 +5,7 @@ scalar goes out as zero; so everything is converted here, explicitly.
 """
 
 import array
+import json
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -169,6 +170,22 @@ def scalar_msg(value: float) -> Float32:
 def text_msg(value: str) -> String:
     """One text."""
     return String(data=str(value))
+
+
+def report(message: String) -> dict:
+    """Return the figures of a report.
+
+    Raises:
+        MessageError: it is not a JSON object.
+
+    """
+    try:
+        found = json.loads(message.data)
+    except ValueError as error:
+        raise MessageError(f'not JSON: {error}') from error
+    if not isinstance(found, dict):
+        raise MessageError(f'a report is a JSON object, not {type(found).__name__}')
+    return found
 
 
 def clock_msg(ns: int) -> Clock:

@@ -137,14 +137,19 @@ class AgentNode(LifecycleNode):
         def safely(message):
             try:
                 callback(message)
-            except (ValueError, LookupError) as error:       # MessageError is a ValueError
+            except (ValueError, LookupError, TypeError) as error:     # MessageError is the first
                 self.complain(topic, f'ignored a message on {topic}: {error}')
 
         self._living.append(self.create_subscription(spec.type, topic, safely, spec.qos))
 
     def every(self, period: float, callback: Callable, steady: bool = True):
-        """Call back every ``period`` seconds while active."""
-        clock = self._steady if steady else self.get_clock()
+        """Call back every ``period`` seconds while active.
+
+        Not ``steady``: of simulated time, where there is one. The system's own clock may be set
+        back, and a timer on it would wait until it is as late again.
+        """
+        simulated = self.get_parameter('use_sim_time').value
+        clock = self.get_clock() if simulated and not steady else self._steady
         timer = self.create_timer(period, callback, clock=clock)
         self._living.append(timer)
         return timer

@@ -25,7 +25,6 @@ class Param:
         doc: meaning and unit.
         low, high: range of a number, inclusive.
         choices: allowed texts.
-        dynamic: whether it may change while the node runs.
     """
 
     name: str
@@ -34,12 +33,10 @@ class Param:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-    dynamic: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the ROS descriptor with range and constraints."""
-        out = ParameterDescriptor(name=self.name, description=self.doc,
-                                  read_only=not self.dynamic)
+        out = ParameterDescriptor(name=self.name, description=self.doc, read_only=True)
         if self.choices:
             out.additional_constraints = 'one of: ' + ', '.join(self.choices)
         if self.low is not None:
@@ -219,8 +216,7 @@ def to_yaml(tables: dict[str, tuple[Param, ...]]) -> str:
         lines += [f'/**/{node}:', '  ros__parameters:']
         for param in table:
             extra = param.range_text()
-            lines.append(f'    # {param.doc}' + (f' [{extra}]' if extra else '')
-                         + ('' if not param.dynamic else ' (may change at run time)'))
+            lines.append(f'    # {param.doc}' + (f' [{extra}]' if extra else ''))
             value = yaml.safe_dump(param.default, default_flow_style=True)
             value = value.removesuffix('...\n').strip()
             lines.append(f'    {param.name}: {value}')

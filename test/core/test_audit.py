@@ -79,7 +79,7 @@ def watched(tmp_path):
     watch.close()
 
 
-def soon(done, seconds=2.0):
+def soon(done, seconds=10.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end and not done():
         time.sleep(0.002)

@@ -7,6 +7,7 @@ import pytest
 
 from dylora_ros.context_tool import main
 from dylora_ros.core.context import FLAG_FORGOTTEN, GlobalContext, HEADER
+from dylora_ros.modalities.keyframes import Keyframes, load
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def test_what_q_read_at_forgotten_rows_is_erased_too(path):
     kept.write_bytes(b'read')
     assert main(['forget', str(path), '--from', '2', '--to', '4.0']) == 0
     assert not kept.exists()
+
+
+def test_what_dreams_would_start_from_is_erased_too(path, capsys):
+    kept = Keyframes()
+    for seconds in (1, 3, 5):
+        kept.put(seconds * 10**9, {'signal': np.zeros(2)})
+    kept.save(path.with_name('keyframes') / 'vision.safetensors')
+    assert main(['forget', str(path), '--from', '2', '--to', '4.0']) == 0
+    assert sorted(load(path.with_name('keyframes') / 'vision.safetensors')) == [0, 2]
+    assert '50 rows erased, and 1 moments' in capsys.readouterr().out
 
 
 def test_forget_erases_a_span(path):

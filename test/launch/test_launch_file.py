@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-launch = pytest.importorskip('launch', reason='launch is part of a ROS 2 installation')
+pytest.importorskip('launch', reason='launch is part of a ROS 2 installation')
 pytest.importorskip('launch_ros', reason='launch_ros is part of a ROS 2 installation')
+
+from dylora_ros.core.seal import Secret  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {'namespace', 'params_file', 'scene', 'headless', 'rviz', 'use_sim_time', 'log_level',
@@ -14,22 +16,51 @@ ARGUMENTS = {'namespace', 'params_file', 'scene', 'headless', 'rviz', 'use_sim_t
 
 
 @pytest.fixture(scope='module')
-def description():
+def module():
     spec = spec_from_file_location('agent_launch', ROOT / 'launch' / 'agent.launch.py')
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    found = module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
-def test_every_argument_is_there_and_described(description):
-    arguments = {a.name: a for a in description.get_launch_arguments()}
+@pytest.fixture
+def context(module):
+    """Return a function that gives a context in which some arguments were given."""
+    from launch import LaunchContext
+
+    def make(**given):
+        out = LaunchContext()
+        out.launch_configurations.update(
+            {a.name: '' for a in module.arguments()}, log_level='info',
+            params_file=str(ROOT / 'config' / 'agent.yaml'))
+        out.launch_configurations.update(given)
+        return out
+    return make
+
+
+def test_every_argument_is_there_and_described(module):
+    arguments = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
     assert set(arguments) >= ARGUMENTS
     assert all(a.description for a in arguments.values())
 
 
-def test_it_starts_the_processes_of_the_graph(description):
-    from launch_ros.actions import Node
-
+def test_it_starts_the_processes_of_the_graph(module, context):
     from dylora_ros import graph
-    nodes = [e for e in description.entities if isinstance(e, Node)]
-    assert len(nodes) == len(graph.processes()) + 1      # and rviz
+    assert len(module.processes(context(), Secret())) == len(graph.processes())
+    assert len(module.processes(context(hardware='true'), Secret())) == len(graph.processes()) - 1
+
+
+def test_what_is_not_given_is_left_to_the_parameter_file(module, context):
+    from dylora_ros import graph
+    everything = tuple(graph.NODES)
+    assert module.chosen(context(), everything) == []
+    assert module.chosen(context(autostart='false', headless='false', memory='~/robot 1'),
+                         everything) == [
+        '-p', 'simulator:viewer:=true', '-p', 'lifecycle_manager:autostart:=false',
+        '-p', 'memory:="~/robot 1"']
+    assert module.chosen(context(autostart='false'), ('reward',)) == []
+
+
+def test_a_parameter_file_that_is_not_there_is_an_error(module, context):
+    with pytest.raises(FileNotFoundError, match='robot.yaml: no such file'):
+        module.processes(context(params_file='robot.yaml'), Secret())

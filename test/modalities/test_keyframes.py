@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dylora_ros.modalities.keyframes import KEEP, Keyframes, load, SPACING
+from dylora_ros.modalities.keyframes import forget, KEEP, Keyframes, load, SPACING
 
 STEP = int(SPACING * 1e9)
 
@@ -89,3 +89,15 @@ def test_a_strided_array_is_saved_as_it_looks(tmp_path):
     kept.put(0, {'signal': array})
     kept.save(tmp_path / 'a.safetensors')
     np.testing.assert_array_equal(load(tmp_path / 'a.safetensors')[0]['signal'], array)
+
+
+def test_what_all_senses_kept_of_a_span_of_time_is_erased(tmp_path):
+    kept = Keyframes()
+    for i in range(5):
+        kept.put(i * STEP, moment(i))
+    for name in 'vision', 'audio':
+        kept.save(tmp_path / f'{name}.safetensors')
+    assert forget(tmp_path, STEP + 1, 3 * STEP) == 2
+    for name in 'vision', 'audio':
+        assert sorted(load(tmp_path / f'{name}.safetensors')) == [0, 3, 4]
+    assert forget(tmp_path / 'nowhere', 0, STEP) == 0

@@ -153,7 +153,7 @@ def test_commands_keep_limits_and_slew(bench):
     assert np.abs(np.diff(commands, axis=0)).max() <= 2.0 * 0.04 + 1e-6
 
 
-@pytest.mark.parametrize('limits', [{'low': [-1.0]}, {'slew': [12.0, -12.0]},
+@pytest.mark.parametrize('limits', [{'low': [-1.0]}, {'low': [0.2, -1.0]}, {'slew': [12.0, -12.0]},
                                     {'slew': [12.0, 0.0]}])
 def test_limits_of_the_wrong_size_or_sign_are_refused(bench, limits):
     from rclpy.lifecycle import TransitionCallbackReturn

@@ -291,3 +291,117 @@ def test_a_report_of_sleep_leads_on_to_training_and_to_waking(crew):
         assert crew.reaches(phase)
         voice.publish(messages.text_msg(json.dumps({'phase': phase})))
         assert crew.reaches(following)
+
+
+def test_a_report_that_is_none_is_ignored(crew):
+    from dylora_ros.ros import messages
+    voice = crew.bench.voice('sleep/report')
+    crew.tell('sleep')
+    assert crew.reaches('REM')
+    for word in ('[]', 'null', '{', '3'):
+        voice.publish(messages.text_msg(word))
+    crew.bench.spin(0.5)
+    assert crew.phase == 'REM'
+    voice.publish(messages.text_msg('{"phase": "REM"}'))
+    assert crew.reaches('NREM'), 'the twin: it goes on listening'
+
+
+def test_a_night_that_brought_nothing_is_told_as_an_error(crew):
+    from dylora_ros.ros import messages
+    errors, seen = crew.bench.errors(crew.manager), crew.bench.hear('diagnostics')
+    voice = crew.bench.voice('sleep/report')
+    crew.tell('sleep')
+    assert crew.reaches('REM')
+    voice.publish(messages.text_msg('{"phase": "REM", "error": "the disk is full"}'))
+    assert crew.bench.spin_until(lambda: errors)
+    assert 'the disk is full' in errors[0]
+
+    def warned():
+        return any(status.level == messages.WARN for m in seen for status in m.status
+                   if status.name == 'lifecycle_manager: phase')
+
+    assert crew.bench.spin_until(warned)
+
+
+def test_a_node_that_fails_on_the_way_to_sleep_does_not_end_the_manager(crew, monkeypatch):
+    """It goes SAFE, from where there is no way to REM; then it wakes again."""
+    monkeypatch.setattr(crew.manager, '_drive', refuse(crew.manager._drive))
+    crew.tell('sleep')
+    assert crew.reaches('SAFE')
+    monkeypatch.undo()
+    assert crew.reaches('AWAKE')
+    assert crew.tell('sleep').success
+    assert crew.reaches('REM')
+
+
+def refuse(drive):
+    """Return a way to drive nodes that takes none down."""
+    from lifecycle_msgs.msg import State
+
+    async def refusing(node, wanted, quick=False):
+        return wanted != State.PRIMARY_STATE_INACTIVE and await drive(node, wanted, quick)
+    return refusing
+
+
+def test_a_world_that_was_lost_asleep_is_there_again_on_waking(bench):
+    from dylora_ros.nodes.simulator import SimulatorNode
+    bench.make(ActuatorNode)
+    world = bench.make(SimulatorNode)
+    crew = Crew(bench, ['simulator', 'actuator'], autostart=True)
+    assert crew.reaches('AWAKE')
+    crew.tell('sleep')
+    assert crew.reaches('REM')
+    assert bench.spin_until(lambda: crew.state('actuator') == 'inactive')
+    world.trigger_deactivate()           # as a process that was killed and came again
+    world.trigger_cleanup()
+    assert crew.state('simulator') == 'unconfigured'
+    crew.tell('wake')
+    assert crew.reaches('AWAKE')
+    assert crew.state('simulator') == 'active'
+
+
+def test_a_time_to_sleep_that_is_none_is_refused(bench):
+    from rclpy.lifecycle import TransitionCallbackReturn
+    node = bench.make(LifecycleManagerNode, nodes=['actuator'], sleep_at='half past ten')
+    told = bench.errors(node)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "'half past ten', expected a time of day such as 22:30" in told[0]
+
+
+def test_an_hour_of_one_digit_is_a_time_of_day():
+    from dylora_ros.nodes.lifecycle_manager import time_of_day
+    assert time_of_day('7:05') == time_of_day('07:05') == (7, 5)
+    assert time_of_day('') is None
+
+
+@pytest.mark.parametrize(('asked', 'autostart', 'phase'), [
+    ('stop', True, 'SAFE'), ('start', False, 'AWAKE')])
+def test_a_manager_that_comes_again_goes_on_with_what_was_asked_for(
+        crew, asked, autostart, phase):
+    """Somebody may be working at the robot; or nobody is there to start it again."""
+    bench = crew.bench
+    if asked == 'stop':
+        crew.tell(asked)
+        assert crew.reaches('SAFE')
+    again = die(crew, autostart)
+    assert again.reaches(phase)
+    bench.spin(1.5)
+    assert again.phase == phase
+
+
+def test_what_was_asked_of_an_earlier_run_does_not_count(crew, monkeypatch):
+    """The negative twin: the agent was ended and started anew."""
+    crew.tell('stop')
+    assert crew.reaches('SAFE')
+    monkeypatch.setattr('dylora_ros.wish.this_run', lambda: 'another one')
+    assert die(crew, True).reaches('AWAKE')
+
+
+def die(crew, autostart):
+    """Let the manager die, as if killed, and come again; return the crew with it."""
+    bench = crew.bench
+    bench.executor.remove_node(crew.manager)
+    bench.nodes.remove(crew.manager)
+    crew.manager.destroy_node()
+    crew.phases.clear()
+    return Crew(bench, ['monitor', 'actuator'], autostart=autostart)

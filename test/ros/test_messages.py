@@ -98,3 +98,10 @@ def test_diagnostics_levels_and_values():
     status = out.status[0]
     assert status.level == messages.WARN
     assert (status.values[0].key, status.values[0].value) == ('hz', '12.5')
+
+
+@pytest.mark.parametrize('text', ['[]', 'null', '{', '3', '"REM"'])
+def test_a_report_is_an_object(text):
+    with pytest.raises(messages.MessageError):
+        messages.report(messages.text_msg(text))
+    assert messages.report(messages.text_msg('{"phase": "REM"}')) == {'phase': 'REM'}

@@ -169,6 +169,42 @@ def test_camera_node_reads_a_device(bench, tmp_path):
     assert messages.tensor(states[0]).shape == (8, 4)
 
 
+def test_a_camera_that_was_plugged_in_again_is_read_again(monkeypatch):
+    from dylora_ros.nodes import camera
+    taken, opened = [], []
+
+    class Capture:
+        def __init__(self, frames):
+            self.frames = frames
+
+        def read(self):
+            if not self.frames:
+                return False, None
+            self.frames -= 1
+            return True, np.zeros((2, 2, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    def open_device():
+        opened.append(True)
+        if len(opened) == 1:
+            raise RuntimeError('not there yet')
+        return Capture(2)
+
+    def take(frame, stamp):
+        taken.append(frame)
+        node._reading = len(taken) < 3
+
+    monkeypatch.setattr(camera, '_PATIENCE', 2)
+    monkeypatch.setattr(camera.time, 'sleep', lambda seconds: None)
+    node = SimpleNamespace(values={'device': '0'}, _reading=True, _capture=Capture(1), _take=take,
+                           _open=open_device, complain=lambda *_: None, now=lambda: 0)
+    node._reopen = lambda: camera.CameraNode._reopen(node)
+    camera.CameraNode._read(node)
+    assert (len(taken), len(opened)) == (3, 2)
+
+
 @pytest.mark.weights
 def test_microphone_node_reads_a_device(bench, monkeypatch):
     need('microphone')
@@ -197,6 +233,55 @@ def test_microphone_node_reads_a_device(bench, monkeypatch):
     bench.up(graph.node_class('microphone'), device='usb')
     assert bench.spin_until(lambda: states)
     assert messages.tensor(states[0]).shape == (8, 4)
+
+
+@pytest.mark.parametrize(('silence', 'opened'), [(5.0, 2), (0.0, 1)])
+def test_a_microphone_that_fell_silent_is_opened_again(silence, opened, monkeypatch):
+    try:
+        import sounddevice
+    except OSError as error:
+        pytest.skip(f'{error}: install libportaudio2')
+    from dylora_ros.nodes.microphone import MicrophoneNode
+    made, closed = [], []
+
+    class Stream:
+        def __init__(self, *_, **__):
+            made.append(self)
+
+        def start(self):
+            pass
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setattr(sounddevice, 'InputStream', Stream)
+    node = SimpleNamespace(values={'device': 'usb'}, _find=lambda: (0, 1),
+                           complain=lambda *_: None)
+    node._open = lambda: MicrophoneNode._open(node)
+    node._open()
+    node._heard -= silence
+    MicrophoneNode._open_again(node)
+    assert len(made) == opened
+    assert closed == made[:-1]
+
+
+@pytest.mark.parametrize(('device', 'found'), [
+    ('default', 3), ('3', 3), ('usb', 2), ('LINE', 3)])
+def test_a_microphone_is_found_as_it_is_named(device, found, monkeypatch):
+    try:
+        import sounddevice
+    except OSError as error:
+        pytest.skip(f'{error}: install libportaudio2')
+    monkeypatch.setattr(sounddevice, 'default', SimpleNamespace(device=(3, 0)))
+    monkeypatch.setattr(sounddevice, 'query_devices', lambda: [
+        {'name': 'loudspeaker 3', 'max_input_channels': 0},
+        {'name': 'loudspeaker 4', 'max_input_channels': 0},
+        {'name': 'USB Microphone 3', 'max_input_channels': 1},
+        {'name': 'Line', 'max_input_channels': 2}])
+    find = graph.node_class('microphone')._find
+    assert find(SimpleNamespace(values={'device': device}))[0] == found
+    with pytest.raises(RuntimeError, match='0.* is not there; inputs found: 2: USB'):
+        find(SimpleNamespace(values={'device': '0'}))
 
 
 @pytest.mark.weights

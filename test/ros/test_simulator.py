@@ -83,3 +83,10 @@ def test_unstable_physics_is_told_and_the_world_goes_on(bench, node):
     after = node.world.time
     assert bench.spin_until(lambda: node.world.time > after)
     assert np.isfinite(node.world.data.qpos).all()
+
+
+@pytest.mark.parametrize('rates', [{'camera_rate': 60.0}, {'rate': 5.0}, {'camera_rate': 0.9}])
+def test_frames_come_at_every_permitted_rate(bench, rates):
+    frames = bench.hear('camera/image_raw')
+    bench.up(SimulatorNode, **rates)
+    assert bench.spin_until(lambda: frames)

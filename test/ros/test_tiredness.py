@@ -20,6 +20,18 @@ def heart(bench, rows=0):
     return node
 
 
+def sleep_through(bench, node, report):
+    """Let a node hear of NREM, of its report (None: none comes) and of waking."""
+    phase, told = bench.voice('phase'), bench.voice('sleep/report')
+    phase.publish(messages.text_msg('NREM'))
+    assert bench.spin_until(lambda: node.phase.name == 'NREM')
+    if report is not None:
+        told.publish(messages.text_msg(json.dumps(report)))
+        bench.spin(0.3)
+    phase.publish(messages.text_msg('AWAKE'))
+    assert bench.spin_until(lambda: node.phase.name == 'AWAKE')
+
+
 def test_death_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / 'slept.json'
     write_whole(path, 'old')
@@ -38,13 +50,19 @@ def test_sleep_is_remembered_by_replacing_the_file(bench):
     path = bench.memory / 'slept.json'
     path.write_text('{"row": 3}')
     before = path.stat().st_ino
-    phase = bench.voice('phase')
-    for word in ('NREM', 'AWAKE'):
-        phase.publish(messages.text_msg(word))
-        assert bench.spin_until(lambda word=word: node.phase.name == word)
+    sleep_through(bench, node, {'phase': 'NREM'})
     assert path.stat().st_ino != before
     assert json.loads(path.read_text()) == {'row': 7}
     assert node.tired.since == 7
+
+
+@pytest.mark.parametrize('report', [{'phase': 'NREM', 'error': 'the disk is full'}, None])
+def test_what_a_night_in_vain_did_not_teach_is_still_new(bench, report):
+    """It rests, or it would fall asleep again at once; but its rows were not learned from."""
+    node = heart(bench, 7)
+    sleep_through(bench, node, report)
+    assert node.tired.since == 7
+    assert not (bench.memory / 'slept.json').exists()
 
 
 def test_a_sleep_that_was_cut_short_leaves_it_tired(bench):
