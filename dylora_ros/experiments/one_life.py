@@ -253,7 +253,7 @@ class Days:
         data, network = Experience(rows, self.schema), self._network()
         seed = 1000 * self.seed + number
         torch.manual_seed(seed)
-        if q_too:
+        if q_too and self.options.q_steps:
             # a number of steps, not of seconds: what is learned does not depend on the machine
             report = train(network, data, 1.0, seed, clock=lambda: 0.0,
                            most_steps=self.options.q_steps)
