@@ -106,7 +106,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--young', type=int, default=DAY,
                         help='awake cycles after which a newborn naps (decision 077)')
     parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
-    parser.add_argument('--q-steps', type=int, default=40, help='of q, each time it learns; 0: it never does')
+    parser.add_argument('--q-steps', type=int, default=40,
+                        help='of q, each time it learns; 0: it never does')
     parser.add_argument('--updates', type=int, default=A_NEW_ROW * DAY,
                         help='of the continuous Q, a night')
     parser.add_argument('--rem', type=int, default=150, help='dreamt cycles a night')
