@@ -121,6 +121,8 @@ def main():
                 observer.close()
             out.seek(0)
             figures = last_line(out.read())
+    if not awakenings(looks):
+        sys.exit(f'the agent ended with {agent.returncode} before it lived; nothing is written')
     figures.pop('memory', None)
     result = provenance('python benchmarks/hour.py', ('torch', 'numpy', 'mujoco', 'ros-rclpy'),
                         seconds=options.seconds, awake_s=options.awake, rem_s=options.rem,

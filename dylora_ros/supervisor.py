@@ -13,6 +13,7 @@ from dylora_ros import graph
 from dylora_ros.core.seal import Secret
 from dylora_ros.nodes.process import WRONG_PARAMETER
 from dylora_ros.secret import give, HOLDERS
+from dylora_ros.wish import new_run
 
 _RESPAWN_DELAY = 1.0
 _RESPAWNS = 5          # of one process within _FORGIVE seconds; then it stays down
@@ -37,6 +38,7 @@ class Supervisor:
         self._died: dict[str, list[float]] = {name: [] for name in processes}
         self._restart: dict[str, float] = {}
         self.secret = Secret()
+        self._run = new_run()
         self._born: set[str] = set()           # processes that have been there
         self.events: list[str] = []
         self._cpu: dict[int, float] = {}
@@ -67,7 +69,7 @@ class Supervisor:
         self.running[name] = subprocess.Popen(
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
             pass_fds=[sealed.fileno()] if sealed else (),
-            env={**os.environ, 'PYTHONPATH': path})
+            env={**os.environ, **self._run, 'PYTHONPATH': path})
         if sealed:
             sealed.close()
 

@@ -1,19 +1,23 @@
-"""What somebody last asked the agent for: a manager that died and came again goes on with it."""
+"""What somebody last asked the agent for: a manager that died and came again goes on with it.
+
+Only whoever starts processes again when they died (``run``, the launch file) makes a run, and
+names it in the environment of all its processes. Outside of one nothing is kept.
+"""
 
 import json
 import os
 from pathlib import Path
+import uuid
 
 from dylora_ros.paths import write_whole
 
 FILE = 'wish.json'
+RUN = 'DYLORA_RUN'
 
 
-def this_run() -> str:
-    """Return a name of this run of the agent: who started its processes, and since when."""
-    parent = os.getppid()
-    fields = Path(f'/proc/{parent}/stat').read_text().rpartition(')')[2].split()
-    return f'{parent} {fields[19]}'           # its start, in ticks since the machine's
+def new_run() -> dict[str, str]:
+    """Return the environment that names a new run of the agent."""
+    return {RUN: uuid.uuid4().hex}
 
 
 class Wish:
@@ -24,13 +28,13 @@ class Wish:
     """
 
     def __init__(self, folder: Path):
-        self._path = folder / FILE
+        self._path, self._run = folder / FILE, os.environ.get(RUN)
 
     def read(self) -> bool | None:
         """Return it; None where nobody asked for anything in this run."""
         try:
             told = json.loads(self._path.read_text())
-            return bool(told['awake']) if told['run'] == this_run() else None
+            return bool(told['awake']) if self._run and told['run'] == self._run else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -41,5 +45,6 @@ class Wish:
             OSError: it cannot be written; it holds for as long as this process lives.
 
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, json.dumps({'awake': awake, 'run': this_run()}))
+        if self._run:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, json.dumps({'awake': awake, 'run': self._run}))

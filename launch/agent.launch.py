@@ -20,10 +20,12 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+import yaml
 
 from dylora_ros import graph
 from dylora_ros.core.seal import Secret
 from dylora_ros.secret import HOLDERS, variable
+from dylora_ros.wish import new_run
 from launch import LaunchDescription
 
 SHARE = FindPackageShare('dylora_ros')
@@ -80,6 +82,17 @@ def chosen(context, nodes: tuple[str, ...]) -> list[str]:
     return out
 
 
+def is_real(context, path: Path) -> bool:
+    """Tell whether the body is real: as given, or else as the parameter file says."""
+    given = LaunchConfiguration('hardware').perform(context)
+    if given:
+        return given == 'true'
+    told = [(entry or {}).get('ros__parameters') or {}
+            for name, entry in (yaml.safe_load(path.read_text()) or {}).items()
+            if str(name).rsplit('/', 1)[-1] in ('lifecycle_manager', '**')]
+    return any(values.get('hardware') is True for values in told)
+
+
 def processes(context, secret: Secret) -> list[Node]:
     """Return the actions of the graph's processes; a few know the secret of this life.
 
@@ -90,16 +103,16 @@ def processes(context, secret: Secret) -> list[Node]:
     path = Path(LaunchConfiguration('params_file').perform(context)).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'params_file {path}: no such file')
-    real = LaunchConfiguration('hardware').perform(context) == 'true'
+    run = new_run()
     return [Node(
         package='dylora_ros', executable='agent_process',
         namespace=LaunchConfiguration('namespace'),
         arguments=['--nodes', ','.join(nodes), '--nice', str(graph.NICE.get(name, 0))],
         parameters=[str(path)],
         ros_arguments=['--log-level', LaunchConfiguration('log_level'), *chosen(context, nodes)],
-        additional_env=variable(secret) if HOLDERS & set(nodes) else {},
+        additional_env={**run, **(variable(secret) if HOLDERS & set(nodes) else {})},
         output='screen', respawn=True, respawn_delay=1.0, respawn_max_retries=5)
-        for name, nodes in graph.processes(hardware=real).items()]
+        for name, nodes in graph.processes(hardware=is_real(context, path)).items()]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -85,6 +85,8 @@ def differences(work: Path, options) -> list[str]:
     asked['weights'] = registry.row_schema(JOINTS, options.weights).adapters
     path = work / 'settings.json'
     if not path.exists():
+        if any(work.glob('*/days.json')):
+            return [f'unknown: they are older than {path.name}, which tells']
         work.mkdir(parents=True, exist_ok=True)
         write(path, asked)
         return []

@@ -94,7 +94,11 @@ class CameraNode(SenseNode):
         """Open the device once more: one that was plugged in again is another one."""
         self._capture.release()          # it may keep the device from being opened
         with contextlib.suppress(RuntimeError):      # not there yet
-            self._capture = self._open()
+            capture = self._open()
+            if self._reading:
+                self._capture = capture
+            else:
+                capture.release()                    # stopped meanwhile
 
     def _on_image(self, message):
         stamp = messages.stamp_ns(message)

@@ -108,8 +108,8 @@ class GlobalContextNode(SealedNode):
     def _on_phase(self, phase: Phase):
         if phase == Phase.NREM:
             self._slept_well = False
-        elif phase == Phase.AWAKE and self._was == Phase.NREM:
-            self._wake_up()
+        elif phase == Phase.AWAKE and (self._was == Phase.NREM or self._slept_well):
+            self._wake_up()              # however long it took from the night's end
         self._was = phase
         if phase == Phase.AWAKE:
             self.composer.clear()
@@ -131,6 +131,7 @@ class GlobalContextNode(SealedNode):
                 self._slept.set(self.log.committed)
             except OSError as error:     # a full disk: after a restart it is tired once more
                 self.get_logger().error(f'what was slept on could not be written down: {error}')
+        self._slept_well = False
 
     def _beat_cycle(self):
         """One cycle: what the last one left open is committed, the next is composed."""

@@ -87,6 +87,9 @@ class LifecycleManagerNode(AgentNode):
         self._kept_wish = Wish(memory_dir(self.values['memory']))
         wish = self._kept_wish.read()
         self._stopped = wish is False
+        if wish is not None:
+            self.get_logger().info('what was asked for holds: ' + (
+                'awake' if wish else 'stopped; call ~/start'))
         self._goal = Phase.AWAKE if (self.values['autostart'] if wish is None else wish) else None
         self.publish('phase', messages.text_msg(self.phase.name))
         self.listen('sleep/report', self._on_report)
@@ -266,7 +269,7 @@ class LifecycleManagerNode(AgentNode):
 
     async def _configure(self, node: str, patience: float) -> bool:
         end = time.monotonic() + patience
-        while time.monotonic() < end:
+        while True:                      # it is asked once at least
             state = await self._state(node, 1.0)
             if state == State.PRIMARY_STATE_UNCONFIGURED:
                 if await self._transition(node, Transition.TRANSITION_CONFIGURE,
@@ -276,7 +279,8 @@ class LifecycleManagerNode(AgentNode):
                 return False
             if state in (State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE):
                 return True
-        return False
+            if time.monotonic() >= end:
+                return False
 
     def _without(self, node: str, why: str):
         self.failed[node] = why

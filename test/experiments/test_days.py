@@ -39,3 +39,14 @@ def test_other_statements_are_other_settings(tmp_path):
     for wish, count in (('a', 0), ('a', 0), ('b', 1)):
         statements.write_text(f'good: [{wish}]')
         assert len(differences(tmp_path / 'work', asked)) == count
+
+
+def test_lives_that_do_not_tell_their_settings_are_not_gone_on_with(tmp_path):
+    statements = tmp_path / 'statements.yaml'
+    statements.write_text('good: [a]')
+    (tmp_path / 'full-0').mkdir()
+    (tmp_path / 'full-0' / 'days.json').write_text('[]')
+    asked = SimpleNamespace(**dict.fromkeys(SETTINGS, 1), statements=statements,
+                            weights=registry.SHIPPED)
+    assert len(differences(tmp_path, asked)) == 1
+    assert not (tmp_path / 'settings.json').exists()

@@ -45,7 +45,11 @@ def test_every_argument_is_there_and_described(module):
 
 
 def test_it_starts_the_processes_of_the_graph(module, context):
+    from launch.actions import OpaqueFunction
+
     from dylora_ros import graph
+    entities = module.generate_launch_description().entities
+    assert any(isinstance(e, OpaqueFunction) for e in entities)
     assert len(module.processes(context(), Secret())) == len(graph.processes())
     assert len(module.processes(context(hardware='true'), Secret())) == len(graph.processes()) - 1
 
@@ -64,3 +68,13 @@ def test_what_is_not_given_is_left_to_the_parameter_file(module, context):
 def test_a_parameter_file_that_is_not_there_is_an_error(module, context):
     with pytest.raises(FileNotFoundError, match='robot.yaml: no such file'):
         module.processes(context(params_file='robot.yaml'), Secret())
+
+
+@pytest.mark.parametrize(('text', 'given', 'real'), [
+    ('{hardware: true}', '', True), ('{hardware: true}', 'false', False),
+    ('{hardware: false}', '', False), ('', '', False)])
+def test_whether_the_body_is_real_stands_in_the_file_too(
+        module, context, tmp_path, text, given, real):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(f'/**/lifecycle_manager:\n  ros__parameters: {text}\n')
+    assert module.is_real(context(hardware=given), path) == real

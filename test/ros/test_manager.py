@@ -10,6 +10,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 from dylora_ros.nodes.actuator import ActuatorNode  # noqa: E402
 from dylora_ros.nodes.lifecycle_manager import LifecycleManagerNode  # noqa: E402
 from dylora_ros.nodes.monitor import MonitorNode  # noqa: E402
+from dylora_ros.wish import RUN  # noqa: E402
 
 
 class Crew:
@@ -377,24 +378,40 @@ def test_an_hour_of_one_digit_is_a_time_of_day():
 @pytest.mark.parametrize(('asked', 'autostart', 'phase'), [
     ('stop', True, 'SAFE'), ('start', False, 'AWAKE')])
 def test_a_manager_that_comes_again_goes_on_with_what_was_asked_for(
-        crew, asked, autostart, phase):
+        run, bench, asked, autostart, phase):
     """Somebody may be working at the robot; or nobody is there to start it again."""
-    bench = crew.bench
-    if asked == 'stop':
-        crew.tell(asked)
-        assert crew.reaches('SAFE')
-    again = die(crew, autostart)
+    again = die(asked_for(bench, asked), autostart)
     assert again.reaches(phase)
     bench.spin(1.5)
     assert again.phase == phase
 
 
-def test_what_was_asked_of_an_earlier_run_does_not_count(crew, monkeypatch):
+@pytest.mark.parametrize('other', ['another', None])
+def test_what_was_asked_of_an_earlier_run_does_not_count(run, bench, monkeypatch, other):
     """The negative twin: the agent was ended and started anew."""
-    crew.tell('stop')
-    assert crew.reaches('SAFE')
-    monkeypatch.setattr('dylora_ros.wish.this_run', lambda: 'another one')
+    crew = asked_for(bench, 'stop')
+    if other:
+        monkeypatch.setenv(RUN, other)
+    else:
+        monkeypatch.delenv(RUN)
     assert die(crew, True).reaches('AWAKE')
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Let the processes of this test be of one run."""
+    monkeypatch.setenv(RUN, 'this one')
+
+
+def asked_for(bench, what):
+    """Return an agent of an actuator and a monitor that was started, and then perhaps stopped."""
+    bench.make(ActuatorNode)
+    bench.make(MonitorNode)
+    crew = Crew(bench, ['monitor', 'actuator'])
+    for verb, phase in {'start': 'AWAKE', what: 'SAFE' if what == 'stop' else 'AWAKE'}.items():
+        assert crew.tell(verb).success
+        assert crew.reaches(phase)
+    return crew
 
 
 def die(crew, autostart):
@@ -405,3 +422,11 @@ def die(crew, autostart):
     crew.manager.destroy_node()
     crew.phases.clear()
     return Crew(bench, ['monitor', 'actuator'], autostart=autostart)
+
+
+def test_who_waits_for_nothing_that_is_lost_wakes_all_the_same(bench):
+    from dylora_ros.nodes.simulator import SimulatorNode
+    bench.make(ActuatorNode)
+    bench.make(SimulatorNode)
+    crew = Crew(bench, ['simulator', 'actuator'], autostart=True, recovery_seconds=0.0)
+    assert crew.reaches('AWAKE')

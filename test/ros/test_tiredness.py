@@ -20,7 +20,7 @@ def heart(bench, rows=0):
     return node
 
 
-def sleep_through(bench, node, report):
+def sleep_through(bench, node, report, waking=('AWAKE',)):
     """Let a node hear of NREM, of its report (None: none comes) and of waking."""
     phase, told = bench.voice('phase'), bench.voice('sleep/report')
     phase.publish(messages.text_msg('NREM'))
@@ -28,8 +28,9 @@ def sleep_through(bench, node, report):
     if report is not None:
         told.publish(messages.text_msg(json.dumps(report)))
         bench.spin(0.3)
-    phase.publish(messages.text_msg('AWAKE'))
-    assert bench.spin_until(lambda: node.phase.name == 'AWAKE')
+    for word in waking:
+        phase.publish(messages.text_msg(word))
+        assert bench.spin_until(lambda word=word: node.phase.name == word)
 
 
 def test_death_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -63,6 +64,13 @@ def test_what_a_night_in_vain_did_not_teach_is_still_new(bench, report):
     sleep_through(bench, node, report)
     assert node.tired.since == 7
     assert not (bench.memory / 'slept.json').exists()
+
+
+def test_a_good_night_counts_though_something_was_lost_before_it_woke(bench):
+    node = heart(bench, 7)
+    sleep_through(bench, node, {'phase': 'NREM'}, ('SAFE', 'AWAKE'))
+    assert json.loads((bench.memory / 'slept.json').read_text()) == {'row': 7}
+    assert node.tired.since == 7
 
 
 def test_a_sleep_that_was_cut_short_leaves_it_tired(bench):
