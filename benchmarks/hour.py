@@ -121,12 +121,13 @@ def main():
                 observer.close()
             out.seek(0)
             figures = last_line(out.read())
-    if not awakenings(looks):
+    times = awakenings(looks)
+    if not times:
         sys.exit(f'the agent ended with {agent.returncode} before it lived; nothing is written')
     figures.pop('memory', None)
     result = provenance('python benchmarks/hour.py', ('torch', 'numpy', 'mujoco', 'ros-rclpy'),
                         seconds=options.seconds, awake_s=options.awake, rem_s=options.rem,
-                        nrem_s=options.nrem, seed=options.seed, times_awake=awakenings(looks),
+                        nrem_s=options.nrem, seed=options.seed, times_awake=times,
                         life=figures)
     write(options.out, result)
     print(json.dumps(result))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
 from learn import newborn  # noqa: E402
-from standard_ground_cost import CLOCKS, seconds  # noqa: E402
+from standard_ground_cost import CLOCKS, compared, seconds  # noqa: E402
 
 from dylora_ros.core.will_training import A_NEW_ROW  # noqa: E402
 from dylora_ros.experiments.days import begun  # noqa: E402
@@ -74,11 +74,7 @@ def main():
                        ('torch', 'numpy', 'mujoco', 'stable_baselines3'),
                        rounds=options.rounds, day=options.day)
     for i, clock in enumerate(CLOCKS):
-        ratio = cost[:, 0, i] / cost[:, 1, i]
-        found[clock] = {'ours_ms': round(float(np.median(cost[:, 0, i])), 2),
-                        'sac_ms': round(float(np.median(cost[:, 1, i])), 2),
-                        'ratio': round(float(np.median(ratio)), 3),
-                        'ratios': [round(float(ratio.min()), 3), round(float(ratio.max()), 3)],
+        found[clock] = {**compared(cost[..., i], 'ms'),
                         'first_sleep_s': round(first_sleep[i], 1)}
     write(options.out, found)
     print(json.dumps(found))

@@ -37,6 +37,14 @@ def seconds(work: Callable[[], object]) -> list[float]:
     return [clock() - then for clock, then in zip(CLOCKS.values(), before, strict=True)]
 
 
+def compared(spent: np.ndarray, unit: str) -> dict:
+    """Return medians of what rounds cost ours and SAC (rounds, 2), and the ratio ours / SAC."""
+    ratio = spent[:, 0] / spent[:, 1]
+    ours, sac = (round(float(m), 2) for m in np.median(spent, 0))
+    return {f'ours_{unit}': ours, f'sac_{unit}': sac, 'ratio': round(float(np.median(ratio)), 3),
+            'ratios': [round(float(ratio.min()), 3), round(float(ratio.max()), 3)]}
+
+
 def cost(task: str, rounds: int) -> dict[str, dict]:
     """Return by clock what 1,000 steps of each learner cost, and the ratios of the rounds."""
     life = Life(task, 0)
@@ -55,11 +63,7 @@ def cost(task: str, rounds: int) -> dict[str, dict]:
     spent = np.array([[seconds(ours), seconds(sac)] for _ in range(rounds)])
     out = {}
     for i, clock in enumerate(CLOCKS):
-        ratio = spent[:, 0, i] / spent[:, 1, i]
-        out[clock] = {'ours_s': round(float(np.median(spent[:, 0, i])), 2),
-                      'sac_s': round(float(np.median(spent[:, 1, i])), 2),
-                      'ratio': round(float(np.median(ratio)), 3),
-                      'ratios': [round(float(ratio.min()), 3), round(float(ratio.max()), 3)]}
+        out[clock] = compared(spent[..., i], 's')
     print(f'{task}: {out}', flush=True)
     return out
 

@@ -46,9 +46,7 @@ def ros_arguments(options: argparse.Namespace) -> list[str]:
     if options.seed is not None:
         values += [(node, 'seed', options.seed) for node in ('simulator', 'predictor')]
     if options.memory:
-        values += [(node, 'memory', str(memory_dir(options.memory))) for node in (
-            'camera', 'microphone', 'text', 'actuator', 'global_context', 'predictor', 'reward',
-            'lifecycle_manager')]
+        values.append(('/**', 'memory', json.dumps(str(memory_dir(options.memory)))))
     if options.sleep_after:
         values.append(('lifecycle_manager', 'sleep_after', float(options.sleep_after)))
         for node in ('lifecycle_manager', 'predictor'):

@@ -20,10 +20,10 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
-import yaml
 
 from dylora_ros import graph
 from dylora_ros.core.seal import Secret
+from dylora_ros.ros.parameters import read_file
 from dylora_ros.secret import HOLDERS, variable
 from dylora_ros.wish import new_run
 from launch import LaunchDescription
@@ -87,10 +87,7 @@ def is_real(context, path: Path) -> bool:
     given = LaunchConfiguration('hardware').perform(context)
     if given:
         return given == 'true'
-    told = [(entry or {}).get('ros__parameters') or {}
-            for name, entry in (yaml.safe_load(path.read_text()) or {}).items()
-            if str(name).rsplit('/', 1)[-1] in ('lifecycle_manager', '**')]
-    return any(values.get('hardware') is True for values in told)
+    return read_file(path, graph.tables()).get('lifecycle_manager', {}).get('hardware', False)
 
 
 def processes(context, secret: Secret) -> list[Node]:

@@ -128,8 +128,7 @@ class LifecycleManagerNode(AgentNode):
         self.get_logger().error(f'lost {node}: no heartbeat')
         if node != _WORLD or self.phase == Phase.AWAKE:
             # what is lost may have been holding the loop: nothing moves until it is clear again
-            self._set_phase(Phase.SAFE, f'lost {node}')
-            self._goal = None if self._stopped else Phase.AWAKE
+            self._make_safe(f'lost {node}')
 
     def _on_back(self, node: str):
         if node in self.lost:
@@ -149,6 +148,11 @@ class LifecycleManagerNode(AgentNode):
         if message.data >= 1.0 and awake and self._goal is None:
             self.get_logger().info('tired')
             self._goal = Phase.REM
+
+    def _make_safe(self, why: str):
+        """Go SAFE for a fault, and wake from there unless somebody wants it to stay."""
+        self._set_phase(Phase.SAFE, why)
+        self._goal = None if self._stopped else Phase.AWAKE
 
     def _set_phase(self, phase: Phase, why: str = ''):
         if phase == self.phase:
@@ -205,7 +209,7 @@ class LifecycleManagerNode(AgentNode):
         source, losses = self.phase, self._losses
         if source == Phase.SAFE and goal == Phase.AWAKE and not await self._bring_up():
             return False
-        elif goal == Phase.AWAKE and not await self._world_is_up():
+        if goal == Phase.AWAKE and not await self._world_is_up():
             return self._fail(_WORLD, 'activate')
         steps = plan(source, goal, frozenset(self.present))
         if source == Phase.AWAKE:
@@ -247,12 +251,10 @@ class LifecycleManagerNode(AgentNode):
             return False
         self.lost -= came
         self.present |= came
-        if _WORLD in self.present and not await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE):
-            return self._fail(_WORLD, 'activate')
         return True
 
     async def _world_is_up(self) -> bool:
-        """Bring back a world that was lost while the agent slept, which needs none."""
+        """Let the world run; one that was lost while the agent slept is brought back for that."""
         return _WORLD not in self.present or (
             await self._configure(_WORLD, self.values['recovery_seconds'])
             and await self._drive(_WORLD, State.PRIMARY_STATE_ACTIVE))
@@ -289,8 +291,7 @@ class LifecycleManagerNode(AgentNode):
 
     def _fail(self, node: str, step: str) -> bool:
         self.get_logger().error(f'{node}: {step} failed; going SAFE')
-        self._set_phase(Phase.SAFE, f'{node} {step} failed')
-        self._goal = None if self._stopped else Phase.AWAKE    # nothing else is reached from SAFE
+        self._make_safe(f'{node} {step} failed')
         return False
 
     async def _drive(self, node: str, wanted: int, quick: bool = False) -> bool:
