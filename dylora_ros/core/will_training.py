@@ -287,7 +287,8 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
             return budget.within(done=done / max(left, 1))
         return now - budget.start < budget.seconds
 
-    share = min(s.dreams, float((past.dream & past.follows)[:count].mean()))
+    # of a young life, whose few dreams would be dreamt over and over, no more than there are
+    share = min(s.dreams, float((everything.dream & everything.follows).mean()))
     sampler = Sampler(everything, s.batch, share, s.alpha, seed)
     learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
         else LearnReport()

@@ -52,6 +52,10 @@ class GlobalContextNode(SealedNode):
         self.log = GlobalContext.open(path, schema, v['capacity'], v['window'])
         self.get_logger().info(f'{path}: {self.log.committed} rows remembered, '
                                f'{schema.dtype.itemsize} bytes a row')
+        if self.log.capacity != v['capacity']:
+            self.get_logger().warning(
+                f'{path} was made for {self.log.capacity} rows and stays so; for capacity '
+                f'{v["capacity"]} give another memory, or move this one away')
         self.tags = RowTags.create(path.with_name('context.tags'), life().secret, self.log,
                                    life().again)
         self._sender = Sender(life().secret, 'context')

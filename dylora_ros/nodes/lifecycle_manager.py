@@ -21,6 +21,7 @@ _WORLD = 'simulator'
 _CONFIGURE_TIMEOUT = 120.0    # loading weights may take long, converting them once longer
 _TIMEOUT = 8.0
 _DROWSY = 2.0                  # s after waking; what was said of tiredness asleep is still heard
+_ROUSED = 60.0                # s that a tired agent stays awake when somebody woke it
 _GRACE = 30.0                 # s beyond a sleep phase's own budget
 
 
@@ -60,6 +61,7 @@ class LifecycleManagerNode(AgentNode):
         self._losses = 0
         self._goal: Phase | None = None
         self._stopped = False            # somebody wants it SAFE: no loss may wake it
+        self._roused = False             # somebody wants it awake, tired or not
         self._bedtime = time_of_day(self.values['sleep_at'])
         self._nodes = tuple(n for n in self.values['nodes']
                             if not (n == _WORLD and self.values['hardware']))
@@ -106,6 +108,7 @@ class LifecycleManagerNode(AgentNode):
                 plan(here, goal, frozenset(self._nodes))
             response.success, response.message = True, f'{here.name} -> {goal.name}'
             self._goal, self._stopped = goal, goal == Phase.SAFE
+            self._roused = goal == Phase.AWAKE and here in (Phase.REM, Phase.NREM)
             self._keep_wish()
             if here == Phase.SAFE and goal == Phase.AWAKE:
                 self.failed.clear()      # all are brought up: what kept one away may be mended
@@ -144,10 +147,11 @@ class LifecycleManagerNode(AgentNode):
                 self.get_logger().error(f'{self.phase.name} brought nothing: {self._vain}')
 
     def _on_tired(self, message):
-        awake = self.phase == Phase.AWAKE and time.monotonic() - self._since > _DROWSY
+        rest = _ROUSED if self._roused else _DROWSY
+        awake = self.phase == Phase.AWAKE and time.monotonic() - self._since > rest
         if message.data >= 1.0 and awake and self._goal is None:
             self.get_logger().info('tired')
-            self._goal = Phase.REM
+            self._goal, self._roused = Phase.REM, False
 
     def _make_safe(self, why: str):
         """Go SAFE for a fault, and wake from there unless somebody wants it to stay."""

@@ -176,6 +176,15 @@ def test_few_dreams_are_not_dreamt_over_and_over(night, small_schema):
     assert night(rows, most=20).dreams == pytest.approx(0.02, abs=0.01)
 
 
+def test_few_dreams_are_not_dreamt_over_and_over_beside_a_long_childhood(night, small_schema):
+    """60 of 600 own rows, and 600 of a childhood that nobody dreamt."""
+    rows = life(small_schema)
+    rows['flags'][300:375] = FLAG_DREAM
+    rows['flags'][300:375:5] |= FLAG_BOOT
+    report = night(rows, most=20, childhood=life(small_schema))
+    assert report.dreams == pytest.approx(0.05, abs=0.01)
+
+
 def test_held_out_rows_do_not_teach(night, chest, small_schema):
     held = Experience(life(small_schema), small_schema).held_out
     seen = []

@@ -238,6 +238,17 @@ def test_tiredness_from_before_it_woke_does_not_send_it_back(crew, monkeypatch):
     assert not crew.bench.spin_until(tired(crew, 1.0), 1.0)
 
 
+@pytest.mark.parametrize('stays', [True, False])
+def test_a_tired_agent_that_somebody_woke_stays_awake_for_a_while(crew, monkeypatch, stays):
+    from dylora_ros.nodes import lifecycle_manager
+    monkeypatch.setattr(lifecycle_manager, '_DROWSY', 0.2)
+    monkeypatch.setattr(lifecycle_manager, '_ROUSED', 60.0 if stays else 0.5)
+    for verb, phase in (('sleep', 'REM'), ('wake', 'AWAKE')):
+        assert crew.tell(verb).success
+        assert crew.reaches(phase)
+    assert crew.bench.spin_until(tired(crew, 1.0), 1.0 if stays else 10.0) != stays
+
+
 def _at(monkeypatch, hour, minute):
     """Let the manager's clock stand still at a time of day."""
     import datetime

@@ -90,6 +90,13 @@ def test_a_newborn_is_tired_after_the_rows_it_is_told(bench):
     assert node.tired.level(100) == 1.0
 
 
+@pytest.mark.parametrize('capacity', [1000, 2000])
+def test_a_log_that_was_made_for_another_number_of_rows_is_told(bench, capacity, capfd):
+    heart(bench).close()
+    bench.up(graph.node_class('global_context'), capacity=capacity, window=500)
+    assert ('was made for 1000 rows' in capfd.readouterr().err) == (capacity != 1000)
+
+
 def test_a_log_full_of_life_is_tiring(bench):
     node = heart(bench, 1000)                    # capacity 1000, tired_after 90,000
     levels = bench.hear('context/tiredness')
