@@ -3,8 +3,9 @@
 Actor and critics in the manner of soft actor-critic, with what makes few samples and a small
 processor suffice: layer-normalised twin critics (as in DroQ and SimBa) stacked into one batched
 product, observations normalised by the statistics of the log, several rows of reward per target,
-and rows drawn by surprise and error. On the agent the state is q's reading of the global context
-and the action the body's next LR state; on plain control tasks, the newest rows and the command.
+rows drawn by surprise and error, and an actor that practises in a world model. On the agent the
+state is q's reading of the global context and the action the body's next LR state; on plain
+control tasks, the newest rows and the command.
 
 Legend: b batch, d state width, a action width, k critics.
 """
@@ -23,15 +24,16 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from dylora_ros.core.actor_critic import Actor, CRITICS, Critics
 from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.trajectory import Batch, Sampler, Trajectory
+from dylora_ros.core.world_model import practised, WorldModel
 
-CRITICS = 2
 _FORMAT = 'dylora-dqn-1'
 _LIMIT = 8.0                   # states beyond this many standard deviations say nothing more
-_LOG_STD = (-5.0, 1.0)
-_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+_TRUSTED = 300                 # updates after which the actor practises in the world model
+_PRACTISED = 64                # rows of a batch from which it does
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Settings:
         entropy: wanted entropy of an action, a number of the action's (nats; negative: narrow).
         dreams: share of dreamt rows in a batch.
         alpha: how strongly the critic's error draws rows (see ``Sampler``).
+        practice: rows for which the actor practises in a world model (0: there is none, and it
+            learns from the critics' word alone).
     """
 
     width: int = 192
@@ -72,61 +76,12 @@ class Settings:
     entropy: float = -0.5
     dreams: float = 0.0
     alpha: float = 0.4
+    practice: int = 0
 
-
-class Critics(nn.Module):
-    """k critics in one: linear layers are batched products, layer norm after each."""
-
-    def __init__(self, inputs: int, width: int):
-        super().__init__()
-        sizes = (inputs, width, width, 1)
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(CRITICS, m, n).uniform_(-1, 1) / math.sqrt(m))
-            for m, n in zip(sizes, sizes[1:], strict=False))
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(CRITICS, 1, n))
-                                       for n in sizes[1:])
-
-    def forward(self, state: torch.Tensor, action: torch.Tensor,
-                frozen: bool = False) -> torch.Tensor:
-        """Return (k, b) values; ``frozen`` lets gradient reach the action only."""
-        h = torch.cat([state, action], 1).expand(CRITICS, -1, -1)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if frozen:
-                weight, bias = weight.detach(), bias.detach()
-            if i:
-                h = F.relu(F.layer_norm(h, h.shape[-1:]))
-            h = torch.baddbmm(bias, h, weight)
-        return h[..., 0]
-
-
-class Actor(nn.Module):
-    """A Gaussian squashed by tanh."""
-
-    def __init__(self, state: int, action: int, width: int):
-        super().__init__()
-        self.inside = nn.Linear(state, width)
-        self.mix = nn.Linear(width, width)
-        self.out = nn.Linear(width, 2 * action)
-        nn.init.zeros_(self.out.bias)
-        with torch.no_grad():
-            self.out.weight.mul_(0.1)            # a newborn acts around the middle
-
-    def forward(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and log standard deviation (b, a) before tanh."""
-        h = F.relu(F.layer_norm(self.inside(state), (self.inside.out_features,)))
-        h = F.relu(F.layer_norm(self.mix(h), (self.mix.out_features,)))
-        mean, spread = self.out(h).chunk(2, 1)
-        low, high = _LOG_STD
-        return mean, low + 0.5 * (high - low) * (torch.tanh(spread) + 1)
-
-    def sample(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return an action (b, a) in -1 .. 1 and its log probability (b,)."""
-        mean, log_std = self(state)
-        noise = torch.randn_like(mean)
-        raw = mean + log_std.exp() * noise
-        log = -0.5 * noise.square() - log_std - _HALF_LOG_TAU
-        log = log - 2 * (math.log(2) - raw - F.softplus(-2 * raw))     # of tanh
-        return torch.tanh(raw), log.sum(1)
+    def __post_init__(self):
+        if self.practice and self.n_step != 1:
+            raise ValueError(f'practice in a world model of one row needs n_step 1, which is '
+                             f'{self.n_step}')
 
 
 @dataclass
@@ -139,6 +94,8 @@ class LearnReport:
         value: mean value ("happiness", see :meth:`ContinuousQ.value`) of the rows seen then.
         temperature: weight of the entropy at its end.
         dreams: share of dreamt rows among those drawn.
+        foresight: squared error of the world model's next state over that of "nothing changes",
+            of the last batch.
     """
 
     updates: int = 0
@@ -146,6 +103,7 @@ class LearnReport:
     value: float = math.nan
     temperature: float = math.nan
     dreams: float = 0.0
+    foresight: float = math.nan
 
     def as_dict(self) -> dict:
         """Return plain values."""
@@ -181,6 +139,8 @@ class ContinuousQ(nn.Module):
         self.critics = Critics(state + action, s.width)
         self.targets = Critics(state + action, s.width).requires_grad_(False)
         self.targets.load_state_dict(self.critics.state_dict())
+        self.model = WorldModel(state, action) if s.practice else None
+        self.foresight = math.nan
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
         self.register_buffer('mean', torch.zeros(state))
         self.register_buffer('scale', torch.ones(state))
@@ -190,11 +150,15 @@ class ContinuousQ(nn.Module):
     @cached_property      # torch's first optimizer takes a second, which a control loop has not
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         s = self.settings
-        return {'critic_optimizer': torch.optim.AdamW(self.critics.parameters(), s.lr,
-                                                      weight_decay=1e-4, fused=True),
-                'actor_optimizer': torch.optim.Adam(
-                    [{'params': self.actor.parameters()},
-                     {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)}
+        out = {'critic_optimizer': torch.optim.AdamW(self.critics.parameters(), s.lr,
+                                                     weight_decay=1e-4, fused=True),
+               'actor_optimizer': torch.optim.Adam(
+                   [{'params': self.actor.parameters()},
+                    {'params': [self.log_temperature], 'lr': s.lr}], s.actor_lr, fused=True)}
+        if self.model is not None:
+            out['model_optimizer'] = torch.optim.AdamW(self.model.parameters(), s.lr,
+                                                       weight_decay=1e-4, fused=True)
+        return out
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -217,6 +181,8 @@ class ContinuousQ(nn.Module):
             for critics in (self.critics, self.targets):
                 critics.weights[-1].mul_(self.unit / unit)
                 critics.biases[-1].mul_(self.unit / unit)
+        if self.model is not None:
+            self.model.rescale(self.unit / unit)
         self.unit.copy_(unit)
 
     def _read(self, state: torch.Tensor) -> torch.Tensor:
@@ -284,11 +250,12 @@ class ContinuousQ(nn.Module):
         state, target = self._read(batch.state), self._target(batch)
         if longer is not None:
             target = torch.maximum(target, self._target(longer))
+        if self.model is not None:
+            self._foresee(state, batch)
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
-        self._optimizers['critic_optimizer'].step()
-        self._optimizers['critic_optimizer'].zero_grad()
+        self._step('critic_optimizer')
         if int(self.updates) % self.settings.actor_every == 0:
             self._improve(state)
         self.updates += 1
@@ -304,16 +271,32 @@ class ContinuousQ(nn.Module):
         value = self.targets(after, action).amin(0) - self.log_temperature.exp() * log
         return batch.reward / self.unit + batch.discount * value
 
+    def _foresee(self, state: torch.Tensor, batch: Batch):
+        """Let the world model learn what followed."""
+        loss, self.foresight = self.model.loss(state, batch.action, self._read(batch.after),
+                                               batch.reward / self.unit)
+        loss.backward()
+        self._step('model_optimizer')
+
     def _improve(self, state: torch.Tensor):
         """Move the actor towards value and wanted entropy, the temperature to the latter."""
-        action, log = self.actor.sample(state)
-        value = self.critics(state, action, frozen=True).mean(0)
-        loss = (self.log_temperature.detach().exp() * log - value).mean()
-        wanted = self.settings.entropy * action.shape[1]
+        heat, s = self.log_temperature.detach().exp(), self.settings
+        if self.model is not None and int(self.updates) >= _TRUSTED:
+            self.model.requires_grad_(False)             # gradient passes, none is left in it
+            worth, log = practised(self.model, self.actor, self.critics, state[:_PRACTISED],
+                                   s.practice, s.discount, heat, _LIMIT)
+            self.model.requires_grad_(True)
+        else:
+            action, log = self.actor.sample(state)
+            worth = self.critics(state, action, frozen=True).mean(0) - heat * log
+        wanted = s.entropy * self.sizes[1]
         surplus = (-log.detach() - wanted).mean()
-        (loss + self.log_temperature * surplus).backward()
-        self._optimizers['actor_optimizer'].step()
-        self._optimizers['actor_optimizer'].zero_grad()
+        (self.log_temperature * surplus - worth.mean()).backward()
+        self._step('actor_optimizer')
+
+    def _step(self, name: str):
+        self._optimizers[name].step()
+        self._optimizers[name].zero_grad()
 
     def learn(self, data: Trajectory, sampler: Sampler, updates: int,
               going: Callable[[int], bool] = lambda done: True) -> LearnReport:
@@ -340,7 +323,8 @@ class ContinuousQ(nn.Module):
         return LearnReport(done, tail.values.get('error', math.nan),
                            tail.values.get('value', math.nan),
                            float(self.log_temperature.detach().exp()),
-                           sampler.dreamt / max(sampler.rows, 1))
+                           sampler.dreamt / max(sampler.rows, 1),
+                           self.foresight)
 
     def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):
         """Write everything as safetensors, whole or not at all.
