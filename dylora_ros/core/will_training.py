@@ -35,7 +35,9 @@ SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, bound=
                     dreams=DREAM_SHARE, alpha=0.0, practice=5)
 UPDATES = 4           # a row of the log and night, at most
 A_NEW_ROW = 2         # updates wanted in a night for each row that was not slept on
-INHERITED = 3000      # and for the childhood, in the first
+# and at least, for a night begins anew: what was learned from few rows is in the way of what many
+# say ("primacy bias", Nikishin et al. 2022), and while it sleeps nobody needs the will (084)
+ANEW = 3000
 SETTLED = 20_000      # updates in which the units still follow the few rows there are
 # Times the error of before at which a night was in vain. A wide margin: what followed was done by
 # older wills, of which a better one foretells too much, the more the better it is. Without it
@@ -131,17 +133,19 @@ class Chest:
         except SchemaError:               # of an earlier body: the next good one replaces it
             return None
 
-    @property
-    def newborn(self) -> bool:
-        """Whether there is no good will of this agent's own."""
-        return self._own(self.good) is None
+    def evening(self, anew: bool) -> tuple[ContinuousQ, ContinuousQ, bool]:
+        """Return the good will, the one that learns, and whether there was no good one.
 
-    def evening(self) -> tuple[ContinuousQ, ContinuousQ, bool]:
-        """Return the good will, the one that goes on learning, and whether both are newborn."""
+        The latter is that of a night which was cut short, a newborn (``anew``), or a copy of the
+        good one.
+        """
         good, night = self._own(self.good), self._own(self.night)
         newborn = good is None
         good = good or ContinuousQ(*self._sizes, SETTINGS)
-        return good, night or self._own(self.good) or self._twin(good), newborn
+        if night is None:
+            night = ContinuousQ(*self._sizes, SETTINGS) if anew and not newborn \
+                else self._own(self.good) or self._twin(good)
+        return good, night, newborn
 
     def _twin(self, dqn: ContinuousQ) -> ContinuousQ:
         out = ContinuousQ(*self._sizes, dqn.settings)
@@ -184,9 +188,9 @@ class Budget:
         return spent < share * self.seconds
 
 
-def wanted(new: int, newborn: bool) -> int:
+def wanted(new: int) -> int:
     """Return the updates after which a night has learned what ``new`` rows can teach."""
-    return A_NEW_ROW * new + (INHERITED if newborn else 0)
+    return max(ANEW, A_NEW_ROW * new)
 
 
 def learn(chest: Chest, network: QNetwork, data: Experience, rows: np.ndarray, budget: Budget,
@@ -245,10 +249,12 @@ def judge_dreams(past: Trajectory, rows: np.ndarray, schema: RowSchema,
 
 
 def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.ndarray,
-             budget: Budget, seed: int = 0, most: int | None = None) -> WillReport:
+             budget: Budget, seed: int = 0, most: int | None = None,
+             anew: bool = True) -> WillReport:
     """Let the will learn from what was read; see :func:`learn`.
 
-    A night that was cut short goes on where its last copy on disk stands.
+    A night begins with a newborn will, which learns from all that is remembered; one that was cut
+    short goes on where its last copy on disk stands.
 
     Args:
         chest: its place on disk.
@@ -259,16 +265,17 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
         budget: of time.
         seed: of the draws.
         most: end earlier after this many updates, those before it was cut short included.
+        anew: False: the good will goes on learning, as who is awake meanwhile has to.
 
     """
     count, saved = len(past), budget.clock()
     everything = Trajectory.joined([past] if older is None else [past, older])
-    good, will, newborn = chest.evening()
-    if newborn:
-        for dqn in (good, will):
-            if not int(dqn.updates):
-                dqn.normalise(everything.states, everything.rewards)
-                dqn.expect(float(past.rewards[:count].mean()))
+    good, will, newborn = chest.evening(anew)
+    begun = 0 if anew else int(good.updates)
+    for dqn in (good, will):
+        if not int(dqn.updates):
+            dqn.normalise(everything.states, everything.rewards)
+            dqn.expect(float(past.rewards[:count].mean()))
     s = will.settings
     judged = held[:: max(1, len(held) // _JUDGED)]
     really = past.returns(s.discount)[judged]
@@ -279,7 +286,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     goal = UPDATES * len(everything)
     if most is not None:
         goal = min(goal, most)
-    left = max(0, goal - (int(will.updates) - int(good.updates)))
+    left = max(0, goal - (int(will.updates) - begun))
 
     def going(done: int) -> bool:
         nonlocal saved
@@ -299,7 +306,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     after, value = _judge(will, past, judged, really)
     # What nobody taught is no will, however little it errs; NaN is not better. A newborn has
     # nothing to lose: where life is always the same the mean errs least, and never acts.
-    kept = int(will.updates) > int(good.updates) and finite(will.state_dict()) and \
+    kept = int(will.updates) > begun and finite(will.state_dict()) and \
         (newborn or not len(judged) or after <= WORSE * before)
     chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)

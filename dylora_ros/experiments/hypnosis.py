@@ -104,7 +104,8 @@ def night(chest: Chest, network: QNetwork, log: GlobalContext, seed: int):
     data = Experience(rows, log.schema)
     past = trajectory(rows, chest.reading.read(network, data, log.first), log.schema)
     torch.manual_seed(seed)
-    practise(chest, past, None, np.arange(0), Budget(math.inf), seed, round(A_NEW_ROW * DAY))
+    practise(chest, past, None, np.arange(0), Budget(math.inf), seed, round(A_NEW_ROW * DAY),
+             anew=False)
 
 
 def live(kind: str, seed: int, folder: Path) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ from dylora_ros.core.reward import Projector, StatementReward, Statements
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
 from dylora_ros.core.will import judged_anew, trajectory
-from dylora_ros.core.will_training import BELIEVED, Budget, Chest, judge_dreams, practise
+from dylora_ros.core.will_training import ANEW, BELIEVED, Budget, Chest, judge_dreams, practise
 from dylora_ros.experiments.babble import EVERY, guard_for, PERIOD
 from dylora_ros.experiments.days_report import PART, plain
 from dylora_ros.experiments.lives import Life, Shared
@@ -268,8 +268,10 @@ class Days:
         # what the others learn before their first day, or from the log alone
         first = FIRST if not self.days and not self._newborn_sleeps else 1
         # nothing is held out: what a life has learned is judged by how it goes on
+        updates = round(self.options.updates * share * first)
+        # a nap is too short to begin anew, and who is awake acts by what it has
         report = practise(self.chest, past, self._relived, np.arange(0), Budget(math.inf), seed,
-                          round(self.options.updates * share * first))
+                          updates, self.arm != 'no_sleep' and updates >= ANEW)
         return {**told, 'will': plain(report.as_dict())}
 
 

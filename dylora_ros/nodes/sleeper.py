@@ -135,7 +135,7 @@ def _train(options: dict, pipe) -> dict:
                  Budget(seconds - (time.monotonic() - start),
                         lambda done, left: pipe.send(
                             ('progress', (share + (1 - share) * done, left)))),
-                 seed, wanted(_new_rows(log, options), chest.newborn),
+                 seed, wanted(_new_rows(log, options)),
                  first=log.committed - len(rows), judge=_sealed(options, log.schema),
                  childhood=_childhood(options, rows, log.schema))
     told = {'forged_rows': forged, **report.as_dict()}

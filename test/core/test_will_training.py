@@ -264,8 +264,16 @@ def test_a_night_is_not_in_vain_for_errors_as_large_as_before(night, chest, smal
         0.100 if int(dqn.updates) == 200 else 0.149, 0.0))
     assert night(life(small_schema), most=5).kept
     monkeypatch.setattr(will_training, '_judge', lambda dqn, *_: (
-        0.100 if int(dqn.updates) == 205 else 0.151, 0.0))
-    assert not night(life(small_schema), most=5).kept
+        0.100 if int(dqn.updates) == 5 else 0.151, 0.0))
+    assert not night(life(small_schema), most=6).kept
+
+
+@pytest.mark.parametrize(('anew', 'updates'), [(True, 4), (False, 7)])
+def test_a_night_begins_anew_and_who_is_awake_goes_on(chest, small_schema, anew, updates):
+    past = trajectory(life(small_schema), np.zeros((ROWS, WIDTH), np.float32), small_schema)
+    for most in (3, 4):
+        practise(chest, past, None, np.arange(0), Budget(math.inf), most=most, anew=anew)
+    assert int(chest.load().updates) == updates
 
 
 def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):

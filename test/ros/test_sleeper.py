@@ -10,12 +10,10 @@ import torch
 
 from dylora_ros.core import rehearsal
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.predictor import QNetwork
 from dylora_ros.core.reward import DIGESTS, Projector, StatementReward
 from dylora_ros.core.seal import RowTags, Secret, write_bundle
-from dylora_ros.core.will import state_width
-from dylora_ros.core.will_training import Chest, INHERITED
+from dylora_ros.core.will_training import Chest
 from dylora_ros.milestone import LEARNED, Milestone, SLEPT
 from dylora_ros.modalities import registry
 from dylora_ros.nodes import sleeper as module
@@ -147,21 +145,15 @@ def test_q_learns_when_enough_was_lived(options, tmp_path, monkeypatch, rows, du
     assert Milestone(tmp_path / LEARNED).row(ROWS) == (ROWS if due else 0)
 
 
-@pytest.mark.parametrize(('slept', 'newborn', 'updates'), [
-    (0, True, INHERITED + 2 * ROWS), (0, False, 2 * ROWS), (ROWS - 50, False, 100),
-    (ROWS - 50, 'of another body', INHERITED + 100)])
+@pytest.mark.parametrize(('new', 'updates'), [(ROWS, 2 * ROWS), (50, 150)])
 def test_a_night_ends_when_what_is_new_was_learned(
-        options, tmp_path, monkeypatch, slept, newborn, updates):
+        options, tmp_path, monkeypatch, new, updates):
     told = []
     monkeypatch.setattr('dylora_ros.core.will_training.learn',
                         lambda chest, network, data, rows, budget, seed, most, **_:
                         told.append(most))
-    Milestone(tmp_path / SLEPT).set(slept)
-    schema = registry.row_schema(2, registry.SHIPPED)
-    if newborn == 'of another body':
-        (tmp_path / 'will.safetensors').touch()
-    elif not newborn:
-        Chest(tmp_path, schema).morning(ContinuousQ(state_width(schema), schema.actions))
+    monkeypatch.setattr('dylora_ros.core.will_training.ANEW', 150)
+    Milestone(tmp_path / SLEPT).set(ROWS - new)
     module._train({**options, 'NREM': 300.0}, Pipe())
     assert told == [updates]
 
