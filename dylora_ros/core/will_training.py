@@ -304,11 +304,16 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     learned = will.learn(everything, sampler, left, going) if everything.follows.any() \
         else LearnReport()
     after, value = _judge(will, past, judged, really)
+    sound = finite(will.state_dict())
     # What nobody taught is no will, however little it errs; NaN is not better. A newborn has
     # nothing to lose: where life is always the same the mean errs least, and never acts.
-    kept = int(will.updates) > begun and finite(will.state_dict()) and \
+    kept = int(will.updates) > begun and sound and \
         (newborn or not len(judged) or after <= WORSE * before)
-    chest.morning(will if kept else None)
+    if anew and not newborn and sound and int(will.updates) < min(goal, ANEW):
+        kept = False                     # too little time to begin anew: the next night goes on
+        chest.save_night(will)
+    else:
+        chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,
                       float(will.log_temperature.detach().exp()), learned.dreams,

@@ -276,6 +276,20 @@ def test_a_night_begins_anew_and_who_is_awake_goes_on(chest, small_schema, anew,
     assert int(chest.load().updates) == updates
 
 
+def test_a_night_too_short_to_begin_anew_goes_on_in_the_next(
+        night, chest, small_schema, monkeypatch):
+    monkeypatch.setattr(will_training, 'ANEW', 60)
+    night(life(small_schema), most=50)
+    good = chest.good.read_bytes()
+    seconds = iter(np.arange(0, 1e6, 2.0))               # of a night of 100
+    short = night(life(small_schema), most=None, clock=lambda: next(seconds))
+    assert 0 < short.updates < 60
+    assert not short.kept
+    assert chest.good.read_bytes() == good
+    assert night(life(small_schema), most=60).updates == 60 - short.updates
+    assert int(chest.load().updates) == 60
+
+
 def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):
     rows = life(small_schema)
     past = trajectory(rows, np.zeros((ROWS, WIDTH), np.float32), small_schema)
