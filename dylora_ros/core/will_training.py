@@ -1,8 +1,9 @@
 """NREM, second half: the will learns from the log (paper, section 6).
 
 q has learned first. What it reads at every row of the log is the state that the continuous Q
-learns on, from rows drawn by surprise and error, a share of them dreamt. Everything on disk is
-whole at any moment: what is good, and beside it what this night has learned so far.
+learns on, from rows drawn by surprise and error, a share of them dreamt. A night begins with a
+newborn will, so that all that is remembered counts alike. Everything on disk is whole at any
+moment: what is good, and beside it what this night has learned so far.
 """
 
 from collections.abc import Callable
