@@ -1,18 +1,19 @@
 """Days of a life: awake, then asleep, and whether the task is fulfilled more (gaze: the toy).
 
 Arms: ``full``; ``untrained`` (never sleeps, babbles); ``no_sleep`` (the same gradient steps, taken
-awake by a will that goes on learning: who acts by it cannot begin anew); ``no_rem`` (never dreams); ``no_nrem`` (dreams, never learns); ``deaf``; ``no_gc`` (q sees
-the present row alone); ``true_reward`` (the world's success instead of the statements);
-``no_childhood`` (all it learns from is its own life); ``unbiased`` (q's predictions do not bias
+awake by a will that goes on learning: who acts by it cannot begin anew); ``no_rem`` (never
+dreams); ``no_nrem`` (dreams, never learns); ``deaf``; ``no_gc`` (q sees the present row alone);
+``true_reward`` (the world's success instead of the statements); ``no_childhood`` (all it learns
+from is its own life); ``unbiased`` (q's predictions do not bias
 sight and hearing). Every day begins at a new moment of the world, the same in all arms of a seed.
 After the last day comes an exam: one long unbroken stretch in a new world, without exploration,
 which leaves no memory.
 
 Sleep is REM, in which the will acts in dreams of the day, and NREM: a newborn continuous Q learns
 from the whole log, and from the childhood that ships, judged by the same statements; every few
-nights q learns first and all rows are read anew. A newborn sleeps before its first day. With ``--young``
-less than a day it naps within the day while it is young (``core.phases.Tiredness``); the world
-waits.
+nights q learns first and all rows are read anew. A newborn sleeps before its first day. With
+``--young`` less than a day it naps within the day while it is young (``core.phases.Tiredness``);
+the world waits.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
 everything; the summary goes to ``--out``. Another ``--scene`` than gaze needs weights of its own
