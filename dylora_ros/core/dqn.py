@@ -140,7 +140,6 @@ class ContinuousQ(nn.Module):
         self.targets = Critics(state + action, s.width).requires_grad_(False)
         self.targets.load_state_dict(self.critics.state_dict())
         self.model = WorldModel(state, action) if s.practice else None
-        self.foresight = math.nan
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
         self.register_buffer('mean', torch.zeros(state))
         self.register_buffer('scale', torch.ones(state))
@@ -273,19 +272,16 @@ class ContinuousQ(nn.Module):
 
     def _foresee(self, state: torch.Tensor, batch: Batch):
         """Let the world model learn what followed."""
-        loss, self.foresight = self.model.loss(state, batch.action, self._read(batch.after),
-                                               batch.reward / self.unit)
-        loss.backward()
+        self.model.loss(state, batch.action, self._read(batch.after),
+                        batch.reward / self.unit).backward()
         self._step('model_optimizer')
 
     def _improve(self, state: torch.Tensor):
         """Move the actor towards value and wanted entropy, the temperature to the latter."""
         heat, s = self.log_temperature.detach().exp(), self.settings
         if self.model is not None and int(self.updates) >= _TRUSTED:
-            self.model.requires_grad_(False)             # gradient passes, none is left in it
             worth, log = practised(self.model, self.actor, self.critics, state[:_PRACTISED],
                                    s.practice, s.discount, heat, _LIMIT)
-            self.model.requires_grad_(True)
         else:
             action, log = self.actor.sample(state)
             worth = self.critics(state, action, frozen=True).mean(0) - heat * log
@@ -314,17 +310,20 @@ class ContinuousQ(nn.Module):
             index = sampler.draw()
             longer = data.batch(index, s.bound, s.discount) \
                 if s.bound and self.updates < s.bounded else None
-            error = self.update(data.batch(index, s.n_step, s.discount), longer)
+            batch = data.batch(index, s.n_step, s.discount)
+            error = self.update(batch, longer)
             sampler.told(index, error)
             if done % 20 == 0:
                 tail.add(error=float(error.mean()),
                          value=float(self.value(data.states[index]).mean()))
             done += 1
+        foresight = math.nan if self.model is None or not done else self.model.foresight(
+            self._read(batch.state), batch.action, self._read(batch.after))
         return LearnReport(done, tail.values.get('error', math.nan),
                            tail.values.get('value', math.nan),
                            float(self.log_temperature.detach().exp()),
                            sampler.dreamt / max(sampler.rows, 1),
-                           self.foresight)
+                           foresight)
 
     def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):
         """Write everything as safetensors, whole or not at all.

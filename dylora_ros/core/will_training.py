@@ -282,7 +282,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     really = past.returns(s.discount)[judged]
     everything.follows[held] = False                 # what judges does not teach
     before, value_before = _judge(good, past, judged, really)
-    if int(will.updates) < SETTLED:
+    if 0 < int(will.updates) < SETTLED:
         will.normalise(everything.states, everything.rewards)
     goal = UPDATES * len(everything)
     if most is not None:

@@ -42,18 +42,16 @@ class WorldModel(nn.Module):
         return state + self.change(h), self.reward(h)[:, 0]
 
     def loss(self, state: torch.Tensor, action: torch.Tensor, after: torch.Tensor,
-             reward: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return how wrong it is of what really followed.
-
-        Returns:
-            The loss, and the squared error of the state over that of "nothing changes".
-
-        """
+             reward: torch.Tensor) -> torch.Tensor:
+        """Return how wrong it is of what really followed."""
         foreseen, promised = self(state, action)
-        error = F.huber_loss(foreseen, after) + _REWARD * F.huber_loss(promised, reward)
-        with torch.no_grad():
-            share = F.mse_loss(foreseen, after) / F.mse_loss(state, after).clamp_min(1e-9)
-        return error, float(share)
+        return F.huber_loss(foreseen, after) + _REWARD * F.huber_loss(promised, reward)
+
+    @torch.inference_mode()
+    def foresight(self, state: torch.Tensor, action: torch.Tensor, after: torch.Tensor) -> float:
+        """Return the squared error of the next state over that of "nothing changes"."""
+        wrong = F.mse_loss(self(state, action)[0], after)
+        return float(wrong / F.mse_loss(state, after).clamp_min(1e-9))
 
     def rescale(self, ratio: torch.Tensor):
         """Promise the same rewards in a unit that is ``1 / ratio`` of the old one."""
@@ -83,6 +81,7 @@ def practised(model: WorldModel, actor: Actor, critics: Critics, state: torch.Te
 
     """
     worth, weight, logs = torch.zeros(len(state)), 1.0, []
+    model.requires_grad_(False)          # gradient passes through it, none is left in it
     for _ in range(rows):
         action, log = actor.sample(state)
         state, reward = model(state, action)
@@ -90,6 +89,7 @@ def practised(model: WorldModel, actor: Actor, critics: Critics, state: torch.Te
         worth = worth + weight * (reward - temperature * log)
         weight *= discount
         logs.append(log)
+    model.requires_grad_(True)
     action, log = actor.sample(state)
     value = critics(state, action, frozen=True).mean(0)
     return worth + weight * (value - temperature * log), torch.stack([*logs, log])

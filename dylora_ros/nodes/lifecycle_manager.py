@@ -151,7 +151,7 @@ class LifecycleManagerNode(AgentNode):
         awake = self.phase == Phase.AWAKE and time.monotonic() - self._since > rest
         if message.data >= 1.0 and awake and self._goal is None:
             self.get_logger().info('tired')
-            self._goal, self._roused = Phase.REM, False
+            self._goal = Phase.REM
 
     def _make_safe(self, why: str):
         """Go SAFE for a fault, and wake from there unless somebody wants it to stay."""
@@ -163,6 +163,8 @@ class LifecycleManagerNode(AgentNode):
             return
         self.get_logger().info(f'{self.phase.name} -> {phase.name}' + (f' ({why})' if why else ''))
         self._came_up = True
+        if self.phase == Phase.AWAKE:
+            self._roused = False         # it counts for one time awake
         self.phase = phase
         self._since = time.monotonic()
         self._report = None
