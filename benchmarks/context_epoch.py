@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from dylora_ros.core.precision import narrow  # noqa: E402
 from dylora_ros.experiments.pairs import Pairs  # noqa: E402
 from dylora_ros.experiments.paraphrase import ARMS, Budget, initialise, Paraphrase, Training  # noqa: E402
 from dylora_ros.modalities.encoders import load_encoder, QUERY_VALUE  # noqa: E402
@@ -48,12 +49,12 @@ def added(model: Paraphrase, text: dict[str, torch.Tensor]) -> dict[str, float]:
     encoder, found = model.encoder, {}
 
     def write():
-        with torch.autocast('cpu', torch.bfloat16):
+        with narrow():
             found['context'] = encoder.write(text)
         found['context'].states.float().square().sum().backward()
 
     def read():
-        with torch.autocast('cpu', torch.bfloat16):
+        with narrow():
             q = encoder.reader(found['context'])
         q.square().sum().backward()
 

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dylora_ros.core import rehearsal  # noqa: E402
-from dylora_ros.core.will import judged_anew  # noqa: E402
+from dylora_ros.core.qnetwork import WIDTH  # noqa: E402
+from dylora_ros.core.will import context_width, judged_anew  # noqa: E402
 from dylora_ros.core.will_training import SETTINGS  # noqa: E402
 from dylora_ros.experiments import one_life  # noqa: E402
 from dylora_ros.experiments.agent_view import AgentEnv  # noqa: E402
@@ -64,9 +65,10 @@ class Diary(BaseCallback):
 
 def remember(buffer, rows: np.ndarray, schema, reward):
     """Put older rows, judged by the statements of today, into SAC's buffer; as our nights do."""
-    past = judged_anew(rows, np.empty((len(rows), 0), np.float32), schema, reward)
+    past = judged_anew(rows, np.zeros((len(rows), WIDTH), np.float32), schema, reward)
+    states = past.states[:, context_width(schema):]
     for t in np.flatnonzero(past.follows):
-        buffer.add(past.states[t], past.states[t + 1], past.actions[t], past.rewards[t + 1],
+        buffer.add(states[t], states[t + 1], past.actions[t], past.rewards[t + 1],
                    np.zeros(1), [{}])
 
 

@@ -20,7 +20,7 @@ NODES = {
     'monitor': ('monitor', 'MonitorNode'),
 }
 
-SCENES = ('gaze',)       # worlds that ship; dylora_ros.sim.worlds makes them
+SCENES = ('gaze', 'nudged')       # worlds that ship; dylora_ros.sim.worlds makes them
 
 # Processes on two cores: the loop that must never wait is alone with the body; the slow encoders
 # share one process; the reward is sealed in its own; the manager survives all of them.

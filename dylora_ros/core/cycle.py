@@ -20,13 +20,17 @@ class _Slot:
 
 @dataclass
 class Prediction:
-    """What q says of one moment, as numpy (see ``qnetwork.Heads``)."""
+    """What q says of one moment, as numpy (see ``qnetwork.Heads``).
+
+    ``recollected``: the row (1,) that is recollected then, and the reward of its state, if any.
+    """
 
     q: np.ndarray
     reward: float
     value: float
     aux: np.ndarray
     state: np.ndarray | None = None
+    recollected: tuple[np.ndarray, float] | None = None
 
     @classmethod
     def of(cls, heads) -> 'Prediction':

@@ -1,8 +1,8 @@
 """q at work: predict the next LR states, reward and value from a row and its context.
 
 Three kinds behind one interface, ``observe(row) -> Prediction``: :class:`Predictor` reads the
-context by LSH attention, :class:`~dylora_ros.core.gru.GRUPredictor` carries a GRU state,
-:class:`Forgetful` has no context at all (for ablation).
+context by LSH attention, and recollects by reward; :class:`~dylora_ros.core.gru.GRUPredictor`
+carries a GRU state; :class:`Forgetful` has no context at all (for ablation).
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from dylora_ros.core.features import features, lived
 from dylora_ros.core.imagine import Imagination
 from dylora_ros.core.memory import Memory
 from dylora_ros.core.qnetwork import Heads, QNetwork
+from dylora_ros.core.recollection import Recollecting
 
 
 class Predictor:
@@ -36,6 +37,7 @@ class Predictor:
         self.imagination = imagination
         self.network = network.eval()
         self.memory = Memory(network, log, progress)
+        self._recollecting = Recollecting(log)
         self._next: Memory | None = None
         self._builder: threading.Thread | None = None
 
@@ -76,6 +78,7 @@ class Predictor:
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row (not yet committed) and the context before it."""
         prediction = self._read(row)
+        prediction.recollected = self._recollecting.now()
         if self.imagination is not None:
             prediction.q = self.imagination.fill(row, prediction.q)
         return prediction

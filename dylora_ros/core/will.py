@@ -1,9 +1,9 @@
 """The will: the continuous Q on q's reading of the global context (paper, 3.3 and 6).
 
-State: what q's heads read (the moment in its context) and the senses as perceived. Action:
-the body's next LR state. Of all LR states the body can reach few within a cycle, those that some
-command brings about; the command is their coordinate, and what the critic judges is the command
-really applied, after the guard.
+State: what q's heads read (the moment in its context), what is recollected, and the senses as
+perceived. Action: the body's next LR state. Of all LR states the body can reach few within a
+cycle, those that some command brings about; the command is their coordinate, and what the critic
+judges is the command really applied, after the guard.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,8 @@ from dylora_ros.core.features import feature_width, features, inner_states, live
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
+from dylora_ros.core.recollection import recollected, since
+from dylora_ros.core.recollection import width as recollection_width
 from dylora_ros.core.rows import (
     FLAG_BOOT,
     FLAG_DREAM,
@@ -41,20 +43,26 @@ NEAR = 30e6           # ns
 def state_width(schema: RowSchema) -> int:
     """Return d of the continuous Q of an agent with this row."""
     sites, rank = schema.modalities['body']
-    return WIDTH + len(_felt(schema)) + sites * rank
+    return context_width(schema) + len(_felt(schema)) + sites * rank
 
 
-def states(read: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
-    """Return the states (n, d) of consecutive rows, of which q's heads read ``read`` (n, WIDTH).
+def context_width(schema: RowSchema) -> int:
+    """Return how many of these numbers, the first ones, are read from the global context."""
+    return WIDTH + recollection_width(schema)
 
-    Beside it the composite as perceived, with its mask and ages, but for words: they speak of
-    another moment, and what is to be kept of them q has read. And how far the body has turned
-    since what is seen was seen: a frame is a tenth of a second old when it is an LR state.
+
+def states(context: np.ndarray, rows: np.ndarray, schema: RowSchema) -> np.ndarray:
+    """Return the states (n, d) of consecutive rows, of which ``context`` was read.
+
+    That is what q's heads read and what is told of the recollection (n, context_width). Beside it
+    the composite as perceived, with its mask and ages, but for words: they speak of another
+    moment, and what is to be kept of them q has read. And how far the body has turned since what
+    is seen was seen: a frame is a tenth of a second old when it is an LR state.
     """
     feats = features(rows, schema)
     body = feats[:, schema.slices['body']]
     turned = body - body[seen_at(rows, schema)]
-    return np.concatenate([read, feats[:, _felt(schema)], turned], 1).astype(np.float32)
+    return np.concatenate([context, feats[:, _felt(schema)], turned], 1).astype(np.float32)
 
 
 def seen_at(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
@@ -98,12 +106,20 @@ class Lived:
         self._rows[-1:] = row
         self._count = min(self._count + 1, BACK)
 
-    def state(self, read: np.ndarray) -> np.ndarray:
-        """Return the state (d,) of the newest row, of which q's heads read ``read``."""
+    def state(self, prediction: Prediction) -> np.ndarray:
+        """Return the state (d,) of the newest row, of which q said ``prediction``."""
+        now = self._rows[-1:]
+        then, reward = prediction.recollected or (now, 0.0)
+        told = since(now, then, np.array([prediction.recollected is not None]),
+                     np.array([reward]), self._schema)[0]
+        return self.felt(np.concatenate([prediction.state, told]))
+
+    def felt(self, context: np.ndarray) -> np.ndarray:
+        """Return the state of the newest row with another context (or none at all)."""
         rows = self._rows[BACK - self._count:]
         # of all these it depends on two alone, and this is asked in every cycle
         pair = rows[[seen_at(rows, self._schema)[-1], -1]]
-        return states(np.broadcast_to(read, (2, len(read))), pair, self._schema)[-1]
+        return states(np.broadcast_to(context, (2, len(context))), pair, self._schema)[-1]
 
 
 class Will:
@@ -136,7 +152,7 @@ class Will:
 
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
-        command, value = self.dqn.decide(self._lived.state(prediction.state), self.explore,
+        command, value = self.dqn.decide(self._lived.state(prediction), self.explore,
                                          self._noise)
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
@@ -187,8 +203,8 @@ def aligned(rows: np.ndarray) -> np.ndarray:
     return np.where(filled >= 0, reward[np.maximum(filled, 0)], 0.0).astype(np.float32)
 
 
-def judged_anew(rows: np.ndarray, read: np.ndarray, schema: RowSchema,
-                reward: RewardModel) -> Trajectory:
+def judged_anew(rows: np.ndarray, read: np.ndarray, schema: RowSchema, reward: RewardModel,
+                recollects: bool = True) -> Trajectory:
     """Return what the Q learns from rows that were lived before anybody judged them.
 
     Reward is a function of the inner state, so an older life (the childhood that ships) teaches
@@ -200,15 +216,24 @@ def judged_anew(rows: np.ndarray, read: np.ndarray, schema: RowSchema,
         read: (n, WIDTH) what q read at them.
         schema: of the rows.
         reward: of the statements.
+        recollects: False: as an agent without global context.
 
     """
-    out = trajectory(rows, read, schema)
-    out.rewards[:] = reward.rewards(inner_states(rows, schema))
-    return out
+    return trajectory(rows, read, schema, recollects, reward.rewards(inner_states(rows, schema)))
 
 
-def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema) -> Trajectory:
-    """Turn consecutive log rows (n,) and what q read at them into what the Q learns from."""
+def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema, recollects: bool = True,
+               rewards: np.ndarray | None = None) -> Trajectory:
+    """Turn consecutive log rows (n,) and what q read at them into what the Q learns from.
+
+    Args:
+        rows: (n,).
+        read: (n, WIDTH).
+        schema: of the rows.
+        recollects: False: as an agent without global context.
+        rewards: (n,) of their states, where those that the log knows do not count.
+
+    """
     step = np.diff(rows['stamp'], append=rows['stamp'][-1:]) * 1e-9
     flags, next_flags = rows['flags'], np.roll(rows['flags'], -1)
     follows = (step > 0) & (step < GAP)
@@ -217,8 +242,10 @@ def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema) -> Traject
     follows &= ((flags | next_flags) & FLAG_FORGOTTEN) == 0
     mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
     surprise = np.where(mask == 1, rows['surprise'].astype(np.float32), 1.0).max(1)
-    known = states(read, rows, schema)
+    at, worth = recollected(rows, rewards) if recollects else (np.full(len(rows), -1), 0.0)
+    told = since(rows, rows[np.maximum(at, 0)], at >= 0, worth, schema)
+    known = states(np.concatenate([read, told], 1), rows, schema)
     out = Trajectory(len(rows), known.shape[1], schema.actions)
-    out.extend(known, rows['action'].astype(np.float32), aligned(rows),
-               follows, ~lived(rows), surprise)
+    out.extend(known, rows['action'].astype(np.float32),
+               aligned(rows) if rewards is None else rewards, follows, ~lived(rows), surprise)
     return out

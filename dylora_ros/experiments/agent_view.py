@@ -12,9 +12,8 @@ from gymnasium import spaces
 import numpy as np
 
 from dylora_ros.core.cycle import Composer
-from dylora_ros.core.qnetwork import WIDTH
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.will import Lived, state_width
+from dylora_ros.core.will import context_width, Lived, state_width
 from dylora_ros.experiments.babble import guard_for, PERIOD
 from dylora_ros.experiments.lives import Life, perceive, Shared
 from dylora_ros.sim.worlds import make as make_world
@@ -36,7 +35,7 @@ class AgentEnv(gymnasium.Env):
                  first: int = 0):
         self._senses, self._schema, self._judge = senses, schema, judge
         self._seed, self._day, self._next, self._life = seed, day, first, None
-        size = state_width(schema) - WIDTH
+        size = state_width(schema) - context_width(schema)
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = spaces.Box(-1, 1, (schema.actions,), np.float32)
 
@@ -79,4 +78,4 @@ class AgentEnv(gymnasium.Env):
             self._composer.put(name, x, stamp)
         row = self._composer.compose(stamp)
         self._lived.take(row)
-        return self._lived.state(np.empty(0)), row
+        return self._lived.felt(np.empty(0)), row

@@ -16,8 +16,9 @@ nights q learns first and all rows are read anew. A newborn sleeps before its fi
 the world waits.
 
 All lives are in lockstep; a day that was finished is never lived again. ``--work`` holds
-everything; the summary goes to ``--out``. Another ``--scene`` than gaze needs weights of its own
-(``python -m dylora_ros pretrain --scene forage --out DIR``) and statements of its own.
+everything; the summary goes to ``--out``. ``--scene nudged`` is gaze in which memory pays: toys
+drift slowly, and a hand turns the head away every few seconds. ``forage`` needs weights of its own
+(``python -m dylora_ros pretrain --scene forage --out DIR``).
 """
 
 import argparse
@@ -41,11 +42,13 @@ from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import write
 from dylora_ros.sim.gaze import TOYS
+from dylora_ros.sim.worlds import has_toys
 
 DAY = 1500            # awake cycles
 # what lives in one folder have in common; how long, which and how many they are may change
 SETTINGS = 'scene', 'toy', 'day', 'young', 'updates', 'q_steps', 'rem'
-STATEMENTS = {'gaze': 'config/statements.yaml', 'forage': 'config/statements_forage.yaml'}
+STATEMENTS = {'gaze': 'config/statements.yaml', 'nudged': 'config/statements.yaml',
+              'forage': 'config/statements_forage.yaml'}
 
 
 def begun(beginnings: Iterable[Callable[..., Life]]) -> list[Life]:
@@ -62,7 +65,7 @@ def examine(everybody: list[Days], vision, audio, cycles: int):
     if not todo:
         return
     lives = begun(d.exam for d in todo)
-    searches = [Search() if d.options.scene == 'gaze' else None for d in todo]
+    searches = [Search() if has_toys(d.options.scene) else None for d in todo]
 
     def look(done: int):
         for search, life in zip(searches, lives, strict=True):
@@ -114,12 +117,12 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--updates', type=int, default=A_NEW_ROW * DAY,
                         help='of the continuous Q, a night')
     parser.add_argument('--rem', type=int, default=150, help='dreamt cycles a night')
-    parser.add_argument('--scene', default='gaze', choices=('gaze', 'forage'))
+    parser.add_argument('--scene', default='gaze', choices=tuple(STATEMENTS))
     parser.add_argument('--weights', type=Path, default=registry.SHIPPED)
     parser.add_argument('--statements', type=Path, help='default: those of the scene')
     parser.add_argument('--toy', default='red_ball', choices=TOYS, help='whose place is success')
     options = parser.parse_args(arguments)
-    if options.scene != 'gaze' and options.weights == registry.SHIPPED:
+    if not has_toys(options.scene) and options.weights == registry.SHIPPED:
         parser.error(f'the weights that ship are of gaze; make some with "python -m dylora_ros '
                      f'pretrain --scene {options.scene} --out DIR" and give them as --weights')
     for name in ('day', 'young'):

@@ -14,6 +14,7 @@ STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased
          'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
          'sac': ('SAC, same features, reward and childhood', '#d1495b')}
 TASK = {'gaze': 'named toy in the central third of the view',
+        'nudged': 'named toy in the central third of the view',
         'forage': 'sounding post is touched'}
 _TARGET = 0.7         # of gaze
 _SMOOTH = 3           # days in a point

@@ -9,6 +9,7 @@ import numpy as np
 
 from dylora_ros.core.will_training import SETTINGS
 from dylora_ros.provenance import provenance
+from dylora_ros.sim.worlds import has_toys
 
 LEVELS = 0.3, 0.4, 0.5, 0.6, 0.7     # of success
 LEVEL = 0.5                     # the one that the speedup of sleep is told for
@@ -50,7 +51,7 @@ def summary(work: Path, options) -> dict:
                         settings=asdict(SETTINGS), day=options.day, q_steps=options.q_steps,
                         updates=options.updates, rem=options.rem, young=options.young,
                         seeds=options.seeds, scene=options.scene, **{options.scene: arms})
-    if options.scene == 'gaze':
+    if has_toys(options.scene):
         result['toy'] = options.toy
     if 'full' in arms:
         result['at_equal_cycles'] = {arm: beside(arms['full'], entry)

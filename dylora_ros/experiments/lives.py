@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dylora_ros.core.agent import Agent
+from dylora_ros.core.precision import narrow
 from dylora_ros.experiments.babble import AUDIO_EVERY, felt, PERIOD, VISION_EVERY
 from dylora_ros.modalities.audio import encode_mel
 from dylora_ros.modalities.base import Percept
@@ -144,8 +145,8 @@ def perceive(lives: list[Life], vision, audio, i: int) -> list[dict[str, np.ndar
 def see(vision, lives: list[Life]) -> np.ndarray:
     """Take in what every life has before its eyes; returns x (lives, s, r).
 
-    Matrix products are in bfloat16: a frame of a batch then costs half of one alone, and x
-    differs by 0.005 (it has unit variance).
+    Matrix products are in bfloat16 where that is fast: a frame of a batch then costs half of one
+    alone, and x differs by 0.005 (it has unit variance).
     """
     images = [life.world.render(SIZE, SIZE) for life in lives]
     frames = torch.cat([pixels(image) for image in images])
@@ -153,7 +154,7 @@ def see(vision, lives: list[Life]) -> np.ndarray:
         life.seen = [*life.seen[-1:], (image, life.agent.senses['vision'].body)]
     q = torch.from_numpy(np.stack([life.agent.senses['vision'].q for life in lives]))
     vision.adapter.set_state(q, gamma=0.0)
-    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
+    with torch.inference_mode(), narrow():
         vision.encoder(frames)
         return vision.adapter.read_x().float().numpy()
 
@@ -167,7 +168,7 @@ def hear(audio, lives: list[Life]) -> np.ndarray:
         mels.append(audio.log_mel(torch.from_numpy(life.sound)))
     q = torch.from_numpy(np.stack([life.agent.senses['audio'].q for life in lives]))
     audio.adapter.set_state(q.reshape(len(lives) * EARS, -1, audio.spec.rank), gamma=0.0)
-    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
+    with torch.inference_mode(), narrow():
         encode_mel(audio.encoder, torch.cat(mels))
         x = audio.adapter.read_x().float()
     return x.reshape(len(lives), audio.spec.sites, audio.spec.rank).numpy()

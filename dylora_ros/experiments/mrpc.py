@@ -26,6 +26,7 @@ import time
 import numpy as np
 import torch
 
+from dylora_ros.core.precision import has_fast_bfloat16
 from dylora_ros.experiments import pairs as task
 from dylora_ros.experiments.figures import curves
 from dylora_ros.experiments.paraphrase import (
@@ -305,7 +306,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--epochs', type=int, default=3)
     parser.add_argument('--rates', type=float, nargs='+', default=[2e-3],
                         help='learning rates; of several, each arm\'s is searched')
-    parser.add_argument('--precision', choices=('bfloat16', 'float32'), default='bfloat16')
+    parser.add_argument('--precision', choices=('bfloat16', 'float32'),
+                        default='bfloat16' if has_fast_bfloat16() else 'float32',
+                        help='of the passes; default: what is fast here')
     parser.add_argument('--no-ranks', action='store_true', help='leave out the rank runs')
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

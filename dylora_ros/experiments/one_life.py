@@ -30,6 +30,7 @@ from dylora_ros.experiments.statistics import auc
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.keyframes import recall
 from dylora_ros.provenance import write
+from dylora_ros.sim.worlds import has_toys
 from dylora_ros.sim.worlds import make as make_world
 
 ARMS = ('full', 'untrained', 'no_sleep', 'no_rem', 'no_nrem', 'deaf', 'no_gc', 'true_reward',
@@ -132,7 +133,7 @@ class Days:
             'reward': round(float(np.mean(life.rewards)), 4), 'search': search})
 
     def _life(self, day: int, path: Path, twin) -> Life:
-        named = {'toy': self.options.toy} if self.options.scene == 'gaze' else {}
+        named = {'toy': self.options.toy} if has_toys(self.options.scene) else {}
         world = make_world(self.options.scene, 100_000 + 1000 * self.seed + day, twin=twin,
                            **named)
         log = GlobalContext.open(path, self.schema, MOST_ROWS)
@@ -242,9 +243,11 @@ class Days:
     def _relive(self, network: QNetwork):
         """Read and judge the childhood, if there is one, as of today."""
         if self._childhood is not None and self._relived is None:
+            context = self.arm != 'no_gc'
             read = self.chest.childhood.read(network, Experience(self._childhood, self.schema),
-                                             context=self.arm != 'no_gc')
-            self._relived = judged_anew(self._childhood, read, self.schema, self._reward)
+                                             context=context)
+            self._relived = judged_anew(self._childhood, read, self.schema, self._reward,
+                                        context)
 
     def _learn(self, log: GlobalContext, number: int, share: float, q_too: bool) -> dict:
         """Learn from the log, a share of a night's steps; return what is to be told of it."""
@@ -260,8 +263,9 @@ class Days:
             network.save(self.folder / 'q.safetensors')
             told['q'] = report.as_dict()
             self._relived = None                              # another q reads otherwise
-        read = self.chest.reading.read(network, data, log.first, self.arm != 'no_gc')
-        past = trajectory(rows, read, self.schema)
+        context = self.arm != 'no_gc'
+        read = self.chest.reading.read(network, data, log.first, context)
+        past = trajectory(rows, read, self.schema, context)
         judge_dreams(past, rows, self.schema,
                      None if self.arm == 'true_reward' else self._reward)
         self._relive(network)

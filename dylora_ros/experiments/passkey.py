@@ -1,10 +1,10 @@
 """Passkey: facts heard once in up to a million tokens of varied filler, asked for at the end.
 
-The frozen MiniLM (in bfloat16) reads sentence by sentence (at most 128 tokens each); every
-sentence becomes one LR state (4 sites x rank 32, A trained, gamma = 0, B = 0) and one row of the
-global context. Only the lower four blocks are run, where the sites are. A question is one more
-row. q reads the context and predicts the next LR state, which is compared with those of "It is in
-CITY." (30 cities: chance is 0.033). A one-fact question takes one cycle; for a two-fact
+The frozen MiniLM (in bfloat16 where that is fast) reads sentence by sentence (at most 128 tokens
+each); every sentence becomes one LR state (4 sites x rank 32, A trained, gamma = 0, B = 0) and one
+row of the global context. Only the lower four blocks are run, where the sites are. A question is
+one more row. q reads the context and predicts the next LR state, which is compared with those of
+"It is in CITY." (30 cities: chance is 0.033). A one-fact question takes one cycle; for a two-fact
 question ("Where is the thing that PERSON owns?") q thinks once more: its predicted LR state is
 put in the place of the input, as in REM, and read with again. Nothing else crosses from the text
 to the answer.

@@ -7,6 +7,7 @@ import torch
 
 from dylora_ros.core.features import features
 from dylora_ros.core.files import whole
+from dylora_ros.core.precision import has_fast_bfloat16
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.experiments.progress import Left, say
 
@@ -27,7 +28,8 @@ class Reader:
         self.model.encoder.layer = self.model.encoder.layer[:BLOCKS]
         self.adapter = inject(self.model, r'attention\.self\.value$', RANK,
                               name='passkey:minilm-l6')
-        self.model.to(torch.bfloat16)          # twice as fast; the states are float16 anyway
+        if has_fast_bfloat16():                # the states are float16 anyway
+            self.model.to(torch.bfloat16)
         self.adapter.set_state(None, gamma=0.0)
         for layer in self.adapter.layers.values():
             layer.calibrating = True

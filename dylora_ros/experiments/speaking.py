@@ -17,6 +17,7 @@ from torch import nn
 
 from dylora_ros.core.files import whole
 from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.precision import narrow
 from dylora_ros.core.speaker import Sentences, Speaker
 from dylora_ros.experiments.progress import Left
 from dylora_ros.experiments.teaching import NOISE, PARAPHRASES, ways_to_say
@@ -119,7 +120,7 @@ def fit(speaker: Speaker, lesson: Lesson, said: Sentences, steps: int, seed: int
         part = said.take(way)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group['lr'] = rate * _shape(step, steps)
-        with torch.autocast('cpu', torch.bfloat16):
+        with narrow():
             likely = speaker.token_likelihood(state, part)
         loss = -likely.sum() / (part.length - 1).sum()
         optimizer.zero_grad()

@@ -31,6 +31,8 @@ class Gaze(World):
         screen: put a noisy screen on the left wall (see ``screen.py``); all else stays the same.
     """
 
+    pace = 1.0               # of the toys' paths
+
     def __init__(self, path: str | Path, seed: int = 0, toy: str = 'red_ball',
                  screen: bool = False, **kwargs):
         if toy not in TOYS:
@@ -62,11 +64,15 @@ class Gaze(World):
             if not self.data.ncon:      # toys inside each other would be thrown apart
                 break
         self._next_voice = 0.0
-        self.sounding = TOYS[self.rng.integers(len(TOYS))]
+        self.sounding = self._choose_voice()
+
+    def _choose_voice(self) -> str:
+        """Return the toy that sounds next."""
+        return TOYS[self.rng.integers(len(TOYS))]
 
     def _path(self, toy: str) -> np.ndarray:
         """Return where a toy wants to be now, world frame, m."""
-        s = np.sin(2 * np.pi * self._speed[toy] * self.time + self._phase[toy])
+        s = np.sin(2 * np.pi * self._speed[toy] * self.pace * self.time + self._phase[toy])
         azimuth = 1.1 * s[0] + 0.7 * s[1] + 0.3 * s[2]
         elevation = 0.28 * s[3] + 0.15 * s[4]
         distance = 1.6 + 0.5 * s[5] + 0.25 * TOYS.index(toy)
@@ -77,7 +83,7 @@ class Gaze(World):
     def _before_step(self):
         if self.time >= self._next_voice:
             self._next_voice = self.time + self.rng.uniform(8.0, 20.0)
-            self.sounding = TOYS[self.rng.integers(len(TOYS))]
+            self.sounding = self._choose_voice()
         for toy, body in self._bodies.items():
             joint = self.data.joint(toy)
             mass = self.model.body_mass[body]

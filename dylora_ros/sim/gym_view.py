@@ -1,7 +1,7 @@
 """The worlds as Gymnasium environments (needs the optional package gymnasium).
 
-Importing this module registers ``dylora_ros/Gaze-v0``, ``dylora_ros/Forage-v0`` and
-``dylora_ros/Reach-v0``.
+Importing this module registers ``dylora_ros/Gaze-v0``, ``dylora_ros/Nudged-v0``,
+``dylora_ros/Forage-v0`` and ``dylora_ros/Reach-v0``.
 """
 
 import numpy as np

@@ -6,15 +6,23 @@ from dylora_ros.paths import share_file
 from dylora_ros.sim.custom import Custom
 from dylora_ros.sim.forage import Forage
 from dylora_ros.sim.gaze import Gaze
+from dylora_ros.sim.nudged import Nudged
 from dylora_ros.sim.reach import Reach
 from dylora_ros.sim.world import World, WorldError
 
-WORLDS: dict[str, type[World]] = {'gaze': Gaze, 'forage': Forage, 'reach': Reach}
+WORLDS: dict[str, type[World]] = {'gaze': Gaze, 'nudged': Nudged, 'forage': Forage,
+                                  'reach': Reach}
+_FILES = {'nudged': 'gaze'}     # worlds that share another's scene
 
 
 def scene_path(name: str) -> Path:
     """Return the MJCF file of a world."""
-    return share_file(f'sim/{name}.xml')
+    return share_file(f'sim/{_FILES.get(name, name)}.xml')
+
+
+def has_toys(name: str) -> bool:
+    """Whether it is gaze, or differs from it in what happens alone: same body, sights, task."""
+    return issubclass(WORLDS.get(name, World), Gaze)
 
 
 def make(name: str, seed: int = 0, **kwargs) -> World:

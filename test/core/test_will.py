@@ -12,9 +12,11 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, MIN_ROWS
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import QNetwork
+from dylora_ros.core.recollection import Recollecting
 from dylora_ros.core.rows import RowSchema
 from dylora_ros.core.will import (
     aligned,
+    context_width,
     judged_anew,
     read_all,
     seen_at,
@@ -23,6 +25,8 @@ from dylora_ros.core.will import (
     trajectory,
     Will,
 )
+
+WITH = 96 + 4 + 3         # read by q, and told of a recollection, of the small schema
 
 
 def some_rows(schema, n=MIN_ROWS + 40):
@@ -51,7 +55,7 @@ def test_it_chooses_the_body_and_leaves_the_other_senses_to_q(small_schema):
     assert np.array_equal(q[:6], predicted[:6])
     assert np.array_equal(q[6:], np.full(4, 0.5))
     assert given[0].shape == (2,)
-    state = states(np.zeros((1, 96)), row.reshape(1), small_schema)
+    state = states(np.zeros((1, WITH)), row.reshape(1), small_schema)
     assert value == pytest.approx(float(dqn.value(state)[0]))
 
 
@@ -124,17 +128,25 @@ def test_after_a_pause_a_row_is_its_own_moment(small_schema):
     assert seen_at(rows, small_schema)[6] == 4, 'the twin: within the time awake'
 
 
-def test_acting_and_learning_know_the_same_state(small_schema):
+def test_acting_and_learning_know_the_same_state(log):
+    small_schema, recollecting = log.schema, Recollecting(log)
     rows = some_rows(small_schema, 30)
     rows['age'][:, 0] = np.arange(30) % 4 * 0.04
+    rows['reward'], rows['reward_stamp'][1:] = np.sin(np.arange(30)), rows['stamp'][:-1]
     seen = []
     dqn = SimpleNamespace(
         decide=lambda state, explore, rng: seen.append(state) or (np.zeros(2), 0.0))
     will = Will(dqn, small_schema, lambda command: np.zeros((2, 2)))
     for row in rows:
         will.rests(row)
-        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
-    assert np.allclose(seen, states(np.zeros((30, 96)), rows, small_schema))
+        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32),
+                        recollecting.now()))
+        log.append_row(row.copy())
+    known = trajectory(rows, np.zeros((30, 96)), small_schema).states
+    assert np.allclose(seen, known)
+    assert not np.allclose(known, trajectory(rows, np.zeros((30, 96)), small_schema,
+                                             recollects=False).states), 'the twin'
+
 
 
 def test_words_are_not_what_the_will_perceives():
@@ -145,12 +157,13 @@ def test_words_are_not_what_the_will_perceives():
     said['x'][:, schema.slices['text']] += 1
     said['age'][:, 1] = 3.0
     said['mask'] = 5
-    a, b = (states(np.zeros((3, 96)), r, schema) for r in (rows, said))
+    context = np.zeros((3, context_width(schema)))
+    a, b = (states(context, r, schema) for r in (rows, said))
     assert np.array_equal(a, b)
-    assert a.shape == (3, state_width(schema)) == (3, 96 + 6 + 4 + 2 * 2 + 4)
+    assert a.shape == (3, state_width(schema)) == (3, 96 + 4 + 3 + 6 + 4 + 2 * 2 + 4)
     said['x'][:, schema.slices['body']] += 1
     said['age'][:, 2] = 0.5
-    assert (states(np.zeros((3, 96)), said, schema) != a).sum() == 3 * 5, 'the twin: the body is'
+    assert (states(context, said, schema) != a).sum() == 3 * 5, 'the twin: the body is'
 
 
 def test_dreams_and_new_beginnings_cut_a_trajectory(small_schema):

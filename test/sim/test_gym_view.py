@@ -11,7 +11,7 @@ gymnasium = pytest.importorskip('gymnasium')
 from dylora_ros.sim import gym_view, worlds  # noqa: E402
 from dylora_ros.sim.world import WorldError  # noqa: E402
 
-IDS = ('dylora_ros/Gaze-v0', 'dylora_ros/Forage-v0', 'dylora_ros/Reach-v0')
+IDS = ('dylora_ros/Gaze-v0', 'dylora_ros/Nudged-v0', 'dylora_ros/Forage-v0', 'dylora_ros/Reach-v0')
 
 
 @pytest.fixture

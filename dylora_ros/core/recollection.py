@@ -1,0 +1,126 @@
+"""The second read of the global context: by reward, where q's attention reads by likeness.
+
+q predicts the next LR states, and what these depend on is a second old at most: its attention
+learns to forget (decision 082). What was good, and where the body was then, is worth keeping for
+longer. Of all moments since waking the one is recollected whose reward, less ``FADES`` a second of
+its age, is the greatest: hard attention with reward and age as its logit. All fade alike, so that
+the order of two moments never changes, and one row is all that must be kept.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from dylora_ros.core.context import GlobalContext
+from dylora_ros.core.features import features, lived
+from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, RowSchema
+
+FADES = 0.1           # of reward a second (from -1 .. 1)
+_LATE = 64            # rows after which a reward is no longer waited for
+_RECENT = 5.0         # s; the age is told in this unit
+EXTRA = 3             # numbers that are told of a recollection beside the body's
+
+
+class Recollection:
+    """Follows rows in order, and knows which one is recollected.
+
+    Attributes:
+        number: of that row; None: none since waking.
+        reward: of its state.
+    """
+
+    def __init__(self):
+        self._stamps: OrderedDict[int, int] = OrderedDict()      # of the newest rows -> number
+        self._wake()
+
+    def _wake(self):
+        self._stamps.clear()
+        self.number: int | None = None
+        self.reward, self._best = 0.0, -np.inf
+
+    def take(self, number: int, stamp: int, flags: int, reward: float, reward_stamp: int):
+        """Take the next row, and the reward that had arrived with it of an earlier state."""
+        if flags & FLAG_BOOT:
+            self._wake()
+        if flags & (FLAG_DREAM | FLAG_FORGOTTEN):
+            return
+        self._stamps[stamp] = number
+        if len(self._stamps) > _LATE:
+            self._stamps.popitem(last=False)
+        judged = self._stamps.get(reward_stamp)
+        if judged is None:
+            return
+        worth = reward + FADES * 1e-9 * reward_stamp
+        if worth >= self._best:
+            self.number, self.reward, self._best = judged, reward, worth
+
+
+class Recollecting:
+    """The recollection of an agent that is awake.
+
+    Args:
+        log: the global context (a reader will do); what was before this moment is not recollected.
+    """
+
+    def __init__(self, log: GlobalContext):
+        self._log, self._recollection = log, Recollection()
+        self._seen = log.committed
+
+    def now(self) -> tuple[np.ndarray, float] | None:
+        """Return the row (1,) that is recollected and the reward of its state, or None."""
+        end = self._log.committed
+        rows = self._log.rows(self._seen, end)
+        for number, row in enumerate(rows, end - len(rows)):
+            self._recollection.take(number, int(row['stamp']), int(row['flags']),
+                                    float(row['reward']), int(row['reward_stamp']))
+        self._seen = end
+        number = self._recollection.number
+        if number is None or number < self._log.first:
+            return None
+        row = self._log.take(np.array([number]))
+        # it may have been erased since, on request
+        return (row, self._recollection.reward) if lived(row).all() else None
+
+
+def recollected(rows: np.ndarray, rewards: np.ndarray | None = None,
+                ) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each of consecutive rows recollects, as :class:`Recollecting` does.
+
+    Args:
+        rows: (n,).
+        rewards: (n,) of their states, told one row later, of rows that nobody judged.
+
+    Returns:
+        Indices (n,) of rows, -1: of none; the rewards (n,) of their states.
+
+    """
+    told, of = rows['reward'], rows['reward_stamp']
+    if rewards is not None:
+        told, of = np.roll(rewards, 1), np.roll(rows['stamp'], 1)
+    out, worth, memory = np.full(len(rows), -1), np.zeros(len(rows), np.float32), Recollection()
+    for i, row in enumerate(zip(rows['stamp'].tolist(), rows['flags'].tolist(), told.tolist(),
+                                of.tolist(), strict=True)):
+        if memory.number is not None:
+            out[i], worth[i] = memory.number, memory.reward
+        memory.take(i, *row)
+    return out, worth
+
+
+def width(schema: RowSchema) -> int:
+    """Return how many numbers :func:`since` has."""
+    sites, rank = schema.modalities['body']
+    return sites * rank + EXTRA
+
+
+def since(rows: np.ndarray, then: np.ndarray, known: np.ndarray, reward: np.ndarray,
+          schema: RowSchema) -> np.ndarray:
+    """Return what rows (n,) are told of their recollections ``then`` (n,): (n, width) float32.
+
+    How far the body's LR state is from where it was then, whether there is one (``known`` (n,)),
+    how good it was and how fresh it is, 1 .. 0; zeros where there is none.
+    """
+    body = schema.slices['body']
+    moved = features(rows, schema)[:, body] - features(then, schema)[:, body]
+    age = np.maximum((rows['stamp'] - then['stamp']) * 1e-9, 0.0)
+    told = np.stack(np.broadcast_arrays(1.0, reward, np.exp(-age / _RECENT)), 1)
+    return np.where(known[:, None], np.concatenate([moved, told], 1), 0.0).astype(np.float32)
