@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--memory', default='', metavar='DIR',
                    help='folder of the agent\'s memory (default: the XDG data folder)')
     p.add_argument('--composed', action='store_true', help='all nodes in one process')
-    p.add_argument('--scene', help='world to live in (default: gaze)')
+    p.add_argument('--scene', help='world to live in: gaze (default), or nudged (docs/worlds.md)')
     p.add_argument('--params-file', default='', help='YAML of parameters (config/agent.yaml)')
     p.add_argument('--namespace', default='', help='of all nodes')
     p.add_argument('--seed', type=int, help='of the world and of exploration (default: 0)')

@@ -67,7 +67,7 @@ class Param:
     def range_text(self) -> str:
         """Return the range in words."""
         if self.choices:
-            return ' | '.join(self.choices)
+            return ' or '.join(self.choices)
         return '' if self.low is None else f'{self.low} .. {self.high}'
 
 
