@@ -22,7 +22,7 @@ class _Slot:
 class Prediction:
     """What q says of one moment, as numpy (see ``qnetwork.Heads``).
 
-    ``recollected``: the row (1,) that is recollected then, and the reward of its state, if any.
+    ``recollected``: the row (1,) that is recollected then, and its worth, if any.
     """
 
     q: np.ndarray

@@ -78,7 +78,7 @@ class Predictor:
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row (not yet committed) and the context before it."""
         prediction = self._read(row)
-        prediction.recollected = self._recollecting.now()
+        prediction.recollected = self._recollecting.at(int(row['stamp']))
         if self.imagination is not None:
             prediction.q = self.imagination.fill(row, prediction.q)
         return prediction

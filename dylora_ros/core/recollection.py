@@ -3,8 +3,9 @@
 q predicts the next LR states, and what these depend on is a second old at most: its attention
 learns to forget (decision 082). What was good, and where the body was then, is worth keeping for
 longer. Of all moments since waking the one is recollected whose reward, less ``FADES`` a second of
-its age, is the greatest: hard attention with reward and age as its logit. All fade alike, so that
-the order of two moments never changes, and one row is all that must be kept.
+its age, is the greatest, while that is more than nothing: hard attention with reward and age as
+its logit. All fade alike, so that the order of two moments never changes, and one row is all that
+must be kept.
 """
 
 from collections import OrderedDict
@@ -17,17 +18,10 @@ from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, RowSchem
 
 FADES = 0.1           # of reward a second (from -1 .. 1)
 _LATE = 64            # rows after which a reward is no longer waited for
-_RECENT = 5.0         # s; the age is told in this unit
-EXTRA = 3             # numbers that are told of a recollection beside the body's
 
 
 class Recollection:
-    """Follows rows in order, and knows which one is recollected.
-
-    Attributes:
-        number: of that row; None: none since waking.
-        reward: of its state.
-    """
+    """Follows rows in order, and knows which one is recollected."""
 
     def __init__(self):
         self._stamps: OrderedDict[int, int] = OrderedDict()      # of the newest rows -> number
@@ -35,8 +29,7 @@ class Recollection:
 
     def _wake(self):
         self._stamps.clear()
-        self.number: int | None = None
-        self.reward, self._best = 0.0, -np.inf
+        self._number, self._best = -1, -np.inf
 
     def take(self, number: int, stamp: int, flags: int, reward: float, reward_stamp: int):
         """Take the next row, and the reward that had arrived with it of an earlier state."""
@@ -52,7 +45,15 @@ class Recollection:
             return
         worth = reward + FADES * 1e-9 * reward_stamp
         if worth >= self._best:
-            self.number, self.reward, self._best = judged, reward, worth
+            self._number, self._best = judged, worth
+
+    def at(self, stamp: int) -> tuple[int, float]:
+        """Return the number of the row that is recollected at ``stamp`` (ns), and its worth.
+
+        (-1, 0.0) where there is none.
+        """
+        worth = self._best - FADES * 1e-9 * stamp
+        return (self._number, worth) if worth > 0 else (-1, 0.0)
 
 
 class Recollecting:
@@ -66,20 +67,20 @@ class Recollecting:
         self._log, self._recollection = log, Recollection()
         self._seen = log.committed
 
-    def now(self) -> tuple[np.ndarray, float] | None:
-        """Return the row (1,) that is recollected and the reward of its state, or None."""
+    def at(self, stamp: int) -> tuple[np.ndarray, float] | None:
+        """Return the row (1,) that is recollected at ``stamp`` (ns), and its worth; or None."""
         end = self._log.committed
         rows = self._log.rows(self._seen, end)
         for number, row in enumerate(rows, end - len(rows)):
             self._recollection.take(number, int(row['stamp']), int(row['flags']),
                                     float(row['reward']), int(row['reward_stamp']))
         self._seen = end
-        number = self._recollection.number
-        if number is None or number < self._log.first:
+        number, worth = self._recollection.at(stamp)
+        if number < self._log.first:
             return None
         row = self._log.take(np.array([number]))
         # it may have been erased since, on request
-        return (row, self._recollection.reward) if lived(row).all() else None
+        return (row, worth) if lived(row).all() else None
 
 
 def recollected(rows: np.ndarray, rewards: np.ndarray | None = None,
@@ -91,17 +92,16 @@ def recollected(rows: np.ndarray, rewards: np.ndarray | None = None,
         rewards: (n,) of their states, told one row later, of rows that nobody judged.
 
     Returns:
-        Indices (n,) of rows, -1: of none; the rewards (n,) of their states.
+        Indices (n,) of rows, -1: of none; what they are worth then (n,).
 
     """
     told, of = rows['reward'], rows['reward_stamp']
     if rewards is not None:
         told, of = np.roll(rewards, 1), np.roll(rows['stamp'], 1)
-    out, worth, memory = np.full(len(rows), -1), np.zeros(len(rows), np.float32), Recollection()
+    out, worth, memory = np.full(len(rows), -1), np.zeros(len(rows)), Recollection()
     for i, row in enumerate(zip(rows['stamp'].tolist(), rows['flags'].tolist(), told.tolist(),
                                 of.tolist(), strict=True)):
-        if memory.number is not None:
-            out[i], worth[i] = memory.number, memory.reward
+        out[i], worth[i] = memory.at(row[0])
         memory.take(i, *row)
     return out, worth
 
@@ -109,18 +109,16 @@ def recollected(rows: np.ndarray, rewards: np.ndarray | None = None,
 def width(schema: RowSchema) -> int:
     """Return how many numbers :func:`since` has."""
     sites, rank = schema.modalities['body']
-    return sites * rank + EXTRA
+    return sites * rank + 1
 
 
-def since(rows: np.ndarray, then: np.ndarray, known: np.ndarray, reward: np.ndarray,
-          schema: RowSchema) -> np.ndarray:
+def since(rows: np.ndarray, then: np.ndarray, worth: np.ndarray, schema: RowSchema) -> np.ndarray:
     """Return what rows (n,) are told of their recollections ``then`` (n,): (n, width) float32.
 
-    How far the body's LR state is from where it was then, whether there is one (``known`` (n,)),
-    how good it was and how fresh it is, 1 .. 0; zeros where there is none.
+    How far the body's LR state is from where it was then, and what that moment is worth now (n,);
+    zeros where there is none (worth 0).
     """
     body = schema.slices['body']
     moved = features(rows, schema)[:, body] - features(then, schema)[:, body]
-    age = np.maximum((rows['stamp'] - then['stamp']) * 1e-9, 0.0)
-    told = np.stack(np.broadcast_arrays(1.0, reward, np.exp(-age / _RECENT)), 1)
-    return np.where(known[:, None], np.concatenate([moved, told], 1), 0.0).astype(np.float32)
+    worth = worth[:, None]
+    return np.where(worth > 0, np.concatenate([moved, worth], 1), 0.0).astype(np.float32)

@@ -109,9 +109,8 @@ class Lived:
     def state(self, prediction: Prediction) -> np.ndarray:
         """Return the state (d,) of the newest row, of which q said ``prediction``."""
         now = self._rows[-1:]
-        then, reward = prediction.recollected or (now, 0.0)
-        told = since(now, then, np.array([prediction.recollected is not None]),
-                     np.array([reward]), self._schema)[0]
+        then, worth = prediction.recollected or (now, 0.0)
+        told = since(now, then, np.array([worth]), self._schema)[0]
         return self.felt(np.concatenate([prediction.state, told]))
 
     def felt(self, context: np.ndarray) -> np.ndarray:
@@ -242,8 +241,8 @@ def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema, recollects
     follows &= ((flags | next_flags) & FLAG_FORGOTTEN) == 0
     mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
     surprise = np.where(mask == 1, rows['surprise'].astype(np.float32), 1.0).max(1)
-    at, worth = recollected(rows, rewards) if recollects else (np.full(len(rows), -1), 0.0)
-    told = since(rows, rows[np.maximum(at, 0)], at >= 0, worth, schema)
+    at, worth = recollected(rows, rewards) if recollects else 2 * (np.zeros(len(rows), int),)
+    told = since(rows, rows[at], worth, schema)
     known = states(np.concatenate([read, told], 1), rows, schema)
     out = Trajectory(len(rows), known.shape[1], schema.actions)
     out.extend(known, rows['action'].astype(np.float32),

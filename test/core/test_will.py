@@ -26,7 +26,7 @@ from dylora_ros.core.will import (
     Will,
 )
 
-WITH = 96 + 4 + 3         # read by q, and told of a recollection, of the small schema
+WITH = 96 + 4 + 1         # read by q, and told of a recollection, of the small schema
 
 
 def some_rows(schema, n=MIN_ROWS + 40):
@@ -140,7 +140,7 @@ def test_acting_and_learning_know_the_same_state(log):
     for row in rows:
         will.rests(row)
         will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32),
-                        recollecting.now()))
+                        recollecting.at(int(row['stamp']))))
         log.append_row(row.copy())
     known = trajectory(rows, np.zeros((30, 96)), small_schema).states
     assert np.allclose(seen, known)
@@ -160,7 +160,7 @@ def test_words_are_not_what_the_will_perceives():
     context = np.zeros((3, context_width(schema)))
     a, b = (states(context, r, schema) for r in (rows, said))
     assert np.array_equal(a, b)
-    assert a.shape == (3, state_width(schema)) == (3, 96 + 4 + 3 + 6 + 4 + 2 * 2 + 4)
+    assert a.shape == (3, state_width(schema)) == (3, 96 + 4 + 1 + 6 + 4 + 2 * 2 + 4)
     said['x'][:, schema.slices['body']] += 1
     said['age'][:, 2] = 0.5
     assert (states(context, said, schema) != a).sum() == 3 * 5, 'the twin: the body is'

@@ -16,15 +16,16 @@ def life():
     pan, seen, held, side, sounding, azimuth = [], [], [], [], [], []
     for _ in range(CYCLES):
         here = float(world.data.joint('pan').qpos[0])
-        world.apply(np.array([np.clip(5 * (world.bearing() - here), -2, 2), 0.0]))
+        up = world.direction(world.toy)[1]
+        world.apply(np.array([np.clip(5 * (world.bearing() - here), -2, 2),
+                              np.clip(-2 * up, -1, 1)]))
         world.step(PERIOD)
         pan.append(float(world.data.joint('pan').qpos[0]))
-        seen.append(abs(world.direction(world.toy)[0]) <= 1)
+        seen.append(view.in_view(*world.direction(world.toy)))
         held.append(world.held)
         side.append(np.sign(pan[-1] - world.bearing()))
         sounding.append(world.sounding)
         azimuth.append(world.bearing())
-    assert view.in_view(0.0, 0.0)
     world.close()
     return {k: np.array(v) for k, v in locals().items()
             if k in ('pan', 'seen', 'held', 'side', 'sounding', 'azimuth')}
@@ -38,16 +39,29 @@ def edges(held):
 
 def test_the_hand_comes_every_few_seconds_and_holds_for_a_while(life):
     takes, lets_go = edges(life['held'])
-    assert 5 <= len(takes) <= 8
-    assert np.allclose((lets_go - takes[:len(lets_go)]) * PERIOD, 1.5, atol=0.1)
+    assert 6 <= len(takes) <= 11
+    held = (lets_go - takes[:len(lets_go)]) * PERIOD
+    shown = np.array([not life['seen'][take - 1] for take in takes[:len(lets_go)]])
+    assert np.allclose(held, np.where(shown, 0.5, 1.5), atol=0.1)
     free = (takes[1:] - lets_go[:len(takes) - 1]) * PERIOD
-    assert ((free > 5.9) & (free < 10.1)).all()
+    assert ((free > 3.9) & (free < 7.1)).all()
 
 
-def test_it_lets_go_where_the_toy_is_not_seen_and_the_agent_finds_it_again(life):
-    _, lets_go = edges(life['held'])
-    assert not life['seen'][lets_go - 1].any()
-    assert life['seen'][lets_go[:-1] + 75].all(), 'three seconds later'
+def test_who_looks_at_the_toy_is_turned_away_and_who_does_not_is_shown_it(life):
+    takes, lets_go = edges(life['held'])
+    looked = life['seen'][takes[:len(lets_go)] - 1]
+    assert looked.any()
+    assert (life['seen'][lets_go - 1] != looked).all()
+    assert life['seen'][lets_go[:-1] + 60].all(), 'the agent of this life finds it again'
+
+
+def test_who_stands_still_is_shown_the_toy():
+    world, seen = worlds.make('nudged', 5), []
+    for _ in range(CYCLES):
+        world.step(PERIOD)
+        seen.append(view.in_view(*world.direction(world.toy)))
+    world.close()
+    assert 0.2 < np.mean(seen) < 0.8
 
 
 def test_it_turns_to_either_side():
@@ -55,6 +69,7 @@ def test_it_turns_to_either_side():
     for seed in range(8):
         world.reset(seed)
         while not world.held:
+            world.turn_to(world.bearing())
             world.step(PERIOD)
         for _ in range(30):
             world.step(PERIOD)
