@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import os
 from pathlib import Path
 
 
@@ -9,7 +10,8 @@ from pathlib import Path
 def whole(path: str | Path) -> Iterator[Path]:
     """Yield where to write what takes the place of ``path`` at the end.
 
-    Whoever reads ``path`` meanwhile, or after the writer was killed, finds what was there before.
+    Whoever reads ``path`` meanwhile, or after the writer was killed, finds what was there before;
+    so does who comes after the power was cut, until the new file is on the disk.
     A writer that fails (a full disk) leaves nothing beside it.
     """
     path = Path(path)
@@ -19,4 +21,6 @@ def whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    with part.open('rb+') as file:
+        os.fsync(file.fileno())          # before the name: else a cut leaves an empty file
     part.replace(path)

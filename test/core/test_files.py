@@ -1,5 +1,7 @@
 """Files are there whole or not at all."""
 
+import os
+
 import pytest
 
 from dylora_ros.core.files import whole
@@ -45,3 +47,13 @@ def test_files_that_differ_by_their_suffix_are_written_apart(tmp_path):
         other.write_text('other')
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {'a.json': 'one',
                                                                    'a.log': 'other'}
+
+
+def test_it_is_on_the_disk_before_it_takes_the_place(tmp_path, monkeypatch):
+    path, synced = tmp_path / 'a.json', []
+    path.write_text('old')
+    monkeypatch.setattr(os, 'fsync', lambda number: synced.append(
+        (os.readlink(f'/proc/self/fd/{number}'), path.read_text())))
+    with whole(path) as part:
+        part.write_text('new')
+    assert synced == [(str(tmp_path / 'a.json.part'), 'old')]
