@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+BAD = -0.5            # a reward halfway from neutral to the worst
+
 
 class RewardModel(ABC):
     """Judges composite LR states: closeness to the good statements minus closeness to the bad.

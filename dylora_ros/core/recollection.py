@@ -2,10 +2,11 @@
 
 q predicts the next LR states, and what these depend on is a second old at most: its attention
 learns to forget (decision 082). What was good, and where the body was then, is worth keeping for
-longer. Of all moments since waking the one is recollected whose reward, less ``FADES`` a second of
-its age, is the greatest, while that is more than nothing: hard attention with reward and age as
-its logit. All fade alike, so that the order of two moments never changes, and one row is all that
-must be kept.
+longer. When what is now is bad, that moment since waking is recollected whose reward, less
+``FADES`` a second of its age, is the greatest, while that is more than nothing: hard attention
+with reward and age as its logit. All fade alike, so that the order of two moments never changes,
+and one row is all that must be kept. What is good now needs no recollection: a will that was told
+of one while it saw what it wanted followed it instead of its eyes (decision 085).
 """
 
 from collections import OrderedDict
@@ -14,6 +15,7 @@ import numpy as np
 
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.features import features, lived
+from dylora_ros.core.judging import BAD
 from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, RowSchema
 
 FADES = 0.1           # of reward a second (from -1 .. 1)
@@ -29,7 +31,7 @@ class Recollection:
 
     def _wake(self):
         self._stamps.clear()
-        self._number, self._best = -1, -np.inf
+        self._number, self._best, self._now = -1, -np.inf, 0.0
 
     def take(self, number: int, stamp: int, flags: int, reward: float, reward_stamp: int):
         """Take the next row, and the reward that had arrived with it of an earlier state."""
@@ -43,6 +45,7 @@ class Recollection:
         judged = self._stamps.get(reward_stamp)
         if judged is None:
             return
+        self._now = reward
         worth = reward + FADES * 1e-9 * reward_stamp
         if worth >= self._best:
             self._number, self._best = judged, worth
@@ -53,7 +56,7 @@ class Recollection:
         (-1, 0.0) where there is none.
         """
         worth = self._best - FADES * 1e-9 * stamp
-        return (self._number, worth) if worth > 0 else (-1, 0.0)
+        return (self._number, worth) if self._now < BAD and worth > 0 else (-1, 0.0)
 
 
 class Recollecting:

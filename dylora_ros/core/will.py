@@ -15,7 +15,7 @@ from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import feature_width, features, inner_states, lived
-from dylora_ros.core.judging import RewardModel
+from dylora_ros.core.judging import BAD, RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.recollection import recollected, since
@@ -34,6 +34,7 @@ _PART = 256           # rows read at once
 # Exploration over whole stretches: a will that only varies its commands a little never leaves a
 # corner in which there is nothing to see.
 REST = 0.05           # share of the stretches
+SEARCH = 0.5          # of those that begin unhappy
 STRETCH = 25, 75      # cycles
 SIGHT = 'vision'
 BACK = 12             # rows in which the moment of a frame is looked for
@@ -124,11 +125,15 @@ class Lived:
 class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
+    It explores by varying its commands, by resting now and then, and by searching where it is
+    unhappy (``BAD``): then it moves one joint on and on, until it is happy or the
+    stretch is over.
+
     Args:
         dqn: of :func:`state_width` states and a command's actions.
         schema: of the rows.
         reachable: command (joints,) -> the body's LR state after it (sites, rank).
-        seed: of its rests and of its exploration.
+        seed: of its rests, searches and of its exploration.
     """
 
     def __init__(self, dqn: ContinuousQ, schema: RowSchema,
@@ -138,6 +143,8 @@ class Will:
         self._rng = np.random.default_rng(seed)
         self._noise = torch.Generator().manual_seed(seed)
         self._left, self._resting = 0, False
+        self._happiness = 0.0
+        self._search: np.ndarray | None = None         # command that is kept
         self._lived = Lived(schema)
 
     def rests(self, row: np.ndarray) -> bool:
@@ -146,13 +153,26 @@ class Will:
         if self._left <= 0:
             self._left = int(self._rng.integers(*STRETCH))
             self._resting = self._rng.random() < REST
+            self._search = self._begun() if self._happiness < BAD \
+                and self._rng.random() < SEARCH else None
         self._left -= 1
         return self.explore and self._resting
+
+    def _begun(self) -> np.ndarray:
+        """Return the command of a new search: one joint moves, the others keep still."""
+        command = np.zeros(self._schema.actions, np.float32)
+        command[self._rng.integers(len(command))] = self._rng.uniform(-1, 1)
+        return command
 
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
         command, value = self.dqn.decide(self._lived.state(prediction), self.explore,
                                          self._noise)
+        self._happiness = value
+        if value >= BAD:
+            self._search = None
+        if self.explore and self._search is not None:
+            command = self._search
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
         return q, value

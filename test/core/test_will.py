@@ -132,7 +132,7 @@ def test_acting_and_learning_know_the_same_state(log):
     small_schema, recollecting = log.schema, Recollecting(log)
     rows = some_rows(small_schema, 30)
     rows['age'][:, 0] = np.arange(30) % 4 * 0.04
-    rows['reward'], rows['reward_stamp'][1:] = np.sin(np.arange(30)), rows['stamp'][:-1]
+    rows['reward'], rows['reward_stamp'][1:] = np.sin(np.arange(30) / 3), rows['stamp'][:-1]
     seen = []
     dqn = SimpleNamespace(
         decide=lambda state, explore, rng: seen.append(state) or (np.zeros(2), 0.0))
@@ -216,6 +216,39 @@ def test_a_will_that_does_not_explore_never_rests(small_schema):
     will.explore = False
     row = some_rows(small_schema, 1)[0]
     assert not any(will.rests(row) for _ in range(5000))
+
+
+def commands_of(schema, happiness, cycles=4000, explore=True):
+    """Return what a will commands whose own wish is always (0.3, 0.3), happy as told."""
+    commands, told = [], iter(happiness * cycles)
+    dqn = SimpleNamespace(decide=lambda state, explore, rng: (np.full(2, 0.3), next(told)))
+    will = Will(dqn, schema, lambda c: commands.append(c) or np.zeros((2, 2)), seed=1)
+    will.explore = explore
+    row = some_rows(schema, 1)[0]
+    for _ in range(cycles):
+        if not will.rests(row):
+            will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+    return np.array(commands)
+
+
+def test_an_unhappy_will_searches_for_whole_stretches(small_schema):
+    commands = commands_of(small_schema, [-0.6])
+    searches = (commands != 0.3).any(1)
+    assert searches.mean() == pytest.approx(0.5, abs=0.15)
+    assert ((commands[searches] == 0).sum(1) == 1).all(), 'one joint moves, the other keeps still'
+    assert len(np.unique(commands[searches], axis=0)) < searches.sum() / 25
+
+
+@pytest.mark.parametrize(('happiness', 'explore'), [([-0.4], True), ([-0.6], False)])
+def test_a_happy_will_or_one_that_does_not_explore_never_searches(small_schema, happiness,
+                                                                  explore):
+    assert (commands_of(small_schema, happiness, 1000, explore) == 0.3).all()
+
+
+def test_a_search_ends_where_it_is_happy(small_schema):
+    commands = commands_of(small_schema, [-0.6] * 9 + [0.5])
+    searches = (commands != 0.3).any(1)
+    assert 0 < searches.mean() < 0.15, 'until the next stretch'
 
 
 def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):
