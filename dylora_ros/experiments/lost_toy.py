@@ -1,8 +1,9 @@
 """The named toy is out of the view: whether hearing or memory finds it again.
 
 The agents are those of ``experiment life`` (its ``--work``), as they are after their last day;
-they act without exploration and remember nothing of it afterwards. Episodes of three kinds, the
-same for all arms of a seed:
+they act without exploration and remember nothing of it afterwards. ``--scene nudged``: toys drift
+slowly, and the named one is mute; no other hand than that of an episode turns the head. Episodes
+of four kinds, the same for all arms of a seed:
 
 - ``heard``: a new world in which the toy is out of the view and sounds;
 - ``silent``: it is out of the view and another one sounds;
@@ -184,15 +185,20 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--out', type=Path, default=Path('docs/results/lost_toy.json'))
     parser.add_argument('--arms', nargs='*', default=['full', 'deaf', 'no_gc'])
     parser.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    parser.add_argument('--kinds', nargs='*', default=list(KINDS), choices=KINDS)
+    parser.add_argument('--kinds', nargs='*', choices=KINDS, help='default: those of the scene')
     parser.add_argument('--episodes', type=int, default=30, help='of each kind')
     parser.add_argument('--statements', type=Path)
+    parser.add_argument('--scene', default='gaze', choices=('gaze', 'nudged'))
     parser.add_argument('--toy', default='red_ball', choices=TOYS)
     options = parser.parse_args(arguments)
+    mute = options.scene == 'nudged'
+    options.kinds = options.kinds or KINDS[mute:]
+    if mute and 'heard' in options.kinds:
+        parser.error('--kinds heard: the named toy of nudged is mute')
     torch.set_num_threads(1)
     vision, audio = (registry.make(n) for n in ('vision', 'audio'))
     reward = stated(options.statements or share_file('config/statements.yaml'))
-    of = SimpleNamespace(scene='gaze', weights=registry.SHIPPED, toy=options.toy, day=DAY,
+    of = SimpleNamespace(scene=options.scene, weights=registry.SHIPPED, toy=options.toy, day=DAY,
                          young=DAY)                       # no day is lived here
     found = [(arm, seed) for arm in options.arms for seed in options.seeds
              if (options.work / f'{arm}-{seed}' / 'context.gc').exists()]
@@ -200,6 +206,8 @@ def main(arguments: list[str] | None = None):
         parser.error(f'{options.work} holds no life of {options.arms}; live some first: '
                      f'python -m dylora_ros experiment life --work {options.work}')
     lives = begun(Days(arm, seed, options.work, reward, of).exam for arm, seed in found)
+    for life in lives:
+        life.world.hand = False
     ready = {(kind, seed): beginnings(lives[0].world, kind, 10_000 * (seed + 1))
              for kind in options.kinds for seed in options.seeds}
     told: dict = {kind: {arm: {} for arm, _ in found} for kind in options.kinds}
@@ -217,8 +225,8 @@ def main(arguments: list[str] | None = None):
         (options.work / f'{arm}-{seed}' / 'exam.gc').unlink()
     lives[0].world.close()
     result = provenance('python -m dylora_ros experiment lost-toy', ('torch', 'numpy', 'mujoco'),
-                        seeds=options.seeds, toy=options.toy, lives=[f'{a}-{s}' for a, s in found],
-                        lost=summary(told))
+                        seeds=options.seeds, scene=options.scene, toy=options.toy,
+                        lives=[f'{a}-{s}' for a, s in found], lost=summary(told))
     write(options.out, result)
     print(json.dumps(result))
 

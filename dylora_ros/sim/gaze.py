@@ -29,9 +29,13 @@ class Gaze(World):
         seed: of paths and of who sounds when.
         toy: the named toy.
         screen: put a noisy screen on the left wall (see ``screen.py``); all else stays the same.
+
+    Attributes:
+        pace: of the toys' paths.
+        hand: whether a hand turns the head now and then (see ``nudged.py``).
     """
 
-    pace = 1.0               # of the toys' paths
+    pace, hand = 1.0, False
 
     def __init__(self, path: str | Path, seed: int = 0, toy: str = 'red_ball',
                  screen: bool = False, **kwargs):

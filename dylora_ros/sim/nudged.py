@@ -22,7 +22,7 @@ class Nudged(Gaze):
     The toy is mute and hardly moves meanwhile.
     """
 
-    pace = 0.15
+    pace, hand = 0.15, True
 
     def _on_reset(self):
         super()._on_reset()
@@ -43,7 +43,7 @@ class Nudged(Gaze):
 
     def _before_step(self):
         super()._before_step()
-        if self.time < self._next:
+        if not self.hand or self.time < self._next:
             return
         if self._to is None:
             seen = view.in_view(*self.direction(self.toy))

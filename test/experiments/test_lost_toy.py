@@ -14,6 +14,7 @@ from dylora_ros.experiments.lost_toy import (
     in_view,
     KINDS,
     LENGTH,
+    main,
     Searching,
     SEEN,
     summary,
@@ -137,3 +138,9 @@ def test_the_chance_of_seeds_is_in_the_band():
     assert (alike['low'], alike['high']) == (0.0, 1.0)
     apart = interval_of_groups([np.tile([0.0, 1.0, 1.0], 17)] * 3)
     assert 0.5 < apart['low'] < apart['mean'] < apart['high'] < 0.8
+
+
+def test_a_mute_toy_cannot_be_heard(capsys):
+    with pytest.raises(SystemExit):
+        main(['--scene', 'nudged', '--kinds', 'heard'])
+    assert 'mute' in capsys.readouterr().err

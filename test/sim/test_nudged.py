@@ -94,3 +94,13 @@ def test_it_is_gaze_in_all_else():
     assert worlds.has_toys('gaze')
     assert not worlds.has_toys('forage')
     assert worlds.scene_path('nudged') == worlds.scene_path('gaze')
+
+
+def test_without_a_hand_nobody_takes_the_head():
+    world, held = worlds.make('nudged', 3), []
+    world.hand = False
+    for _ in range(250):
+        world.step(PERIOD)
+        held.append(world.held)
+    world.close()
+    assert not any(held)
