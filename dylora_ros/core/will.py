@@ -126,8 +126,8 @@ class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
     It explores by varying its commands, by resting now and then, and by searching where it is
-    unhappy (``BAD``): then it moves one joint on and on, until it is happy or the
-    stretch is over.
+    unhappy (``BAD``): then it moves one joint on and on, until it is happy or the stretch is
+    over.
 
     Args:
         dqn: of :func:`state_width` states and a command's actions.
