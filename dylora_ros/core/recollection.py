@@ -5,7 +5,7 @@ learns to forget (decision 082). What was good, and where the body was then, is 
 longer. When what is now is bad, that moment since waking is recollected whose reward, less
 ``FADES`` a second of its age, is the greatest, while that is more than nothing: hard attention
 with reward and age as its logit. All fade alike, so that the order of two moments never changes,
-and one row is all that must be kept. What is good now needs none: its eyes tell more of it, but a
+and one row is all that must be kept. What is good now needs none: eyes tell more of it, but a
 recollection is easier to follow (decision 085).
 """
 
