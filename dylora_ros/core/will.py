@@ -125,9 +125,9 @@ class Lived:
 class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
-    It explores by varying its commands, by resting now and then, and by searching where it is
-    unhappy (``BAD``): then it moves one joint on and on, until it is happy or the stretch is
-    over.
+    It explores by varying its commands and by resting now and then. Where it is unhappy (``BAD``)
+    it searches, exploring or not: in some stretches it moves one joint on and on, until it is
+    happy or the stretch is over. A will that lost what it wants may else stand still for ever.
 
     Args:
         dqn: of :func:`state_width` states and a command's actions.
@@ -171,7 +171,7 @@ class Will:
         self._happiness = value
         if value >= BAD:
             self._search = None
-        if self.explore and self._search is not None:
+        if self._search is not None:
             command = self._search
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
         q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
