@@ -65,7 +65,8 @@ class Diary(BaseCallback):
 
 def remember(buffer, rows: np.ndarray, schema, reward):
     """Put older rows, judged by the statements of today, into SAC's buffer; as our nights do."""
-    past = judged_anew(rows, np.zeros((len(rows), WIDTH), np.float32), schema, reward)
+    past = judged_anew(rows, np.zeros((len(rows), WIDTH), np.float32), schema, reward,
+                       recollects=False)                  # SAC has no global context
     states = past.states[:, context_width(schema):]
     for t in np.flatnonzero(past.follows):
         buffer.add(states[t], states[t + 1], past.actions[t], past.rewards[t + 1],

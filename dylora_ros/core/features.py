@@ -38,6 +38,11 @@ def features(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
     return np.clip(out, -_LIMIT, _LIMIT, out=out)
 
 
+def encoded(rows: np.ndarray, schema: RowSchema, name: str) -> np.ndarray:
+    """Return one modality's LR states of rows (n,) as in :func:`features`, (n, sites * rank)."""
+    return np.clip(rows['x'][:, schema.slices[name]].astype(np.float32), -_LIMIT, _LIMIT)
+
+
 def inner_states(rows: np.ndarray, schema: RowSchema) -> np.ndarray:
     """Return composite LR state and presence of rows (n,): what is judged, (n, w + m) float32."""
     mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1

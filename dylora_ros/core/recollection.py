@@ -14,7 +14,7 @@ from collections import OrderedDict
 import numpy as np
 
 from dylora_ros.core.context import GlobalContext
-from dylora_ros.core.features import features, lived
+from dylora_ros.core.features import encoded, lived
 from dylora_ros.core.judging import BAD
 from dylora_ros.core.rows import FLAG_BOOT, FLAG_DREAM, FLAG_FORGOTTEN, RowSchema
 
@@ -121,7 +121,6 @@ def since(rows: np.ndarray, then: np.ndarray, worth: np.ndarray, schema: RowSche
     How far the body's LR state is from where it was then, and what that moment is worth now (n,);
     zeros where there is none (worth 0).
     """
-    body = schema.slices['body']
-    moved = features(rows, schema)[:, body] - features(then, schema)[:, body]
+    moved = encoded(rows, schema, 'body') - encoded(then, schema, 'body')
     worth = worth[:, None]
     return np.where(worth > 0, np.concatenate([moved, worth], 1), 0.0).astype(np.float32)

@@ -261,7 +261,9 @@ def trajectory(rows: np.ndarray, read: np.ndarray, schema: RowSchema, recollects
     follows &= ((flags | next_flags) & FLAG_FORGOTTEN) == 0
     mask = (rows['mask'][:, None] >> np.arange(len(schema.modalities))) & 1
     surprise = np.where(mask == 1, rows['surprise'].astype(np.float32), 1.0).max(1)
-    at, worth = recollected(rows, rewards) if recollects else 2 * (np.zeros(len(rows), int),)
+    at, worth = np.zeros(len(rows), int), np.zeros(len(rows))       # worth nothing: none
+    if recollects:
+        at, worth = recollected(rows, rewards)
     told = since(rows, rows[at], worth, schema)
     known = states(np.concatenate([read, told], 1), rows, schema)
     out = Trajectory(len(rows), known.shape[1], schema.actions)

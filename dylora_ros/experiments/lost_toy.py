@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--toy', default='red_ball', choices=TOYS)
     options = parser.parse_args(arguments)
     mute = options.scene == 'nudged'
-    options.kinds = options.kinds or KINDS[mute:]
+    options.kinds = options.kinds or [k for k in KINDS if not (mute and k == 'heard')]
     if mute and 'heard' in options.kinds:
         parser.error('--kinds heard: the named toy of nudged is mute')
     torch.set_num_threads(1)

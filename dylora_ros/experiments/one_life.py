@@ -62,7 +62,7 @@ class Days:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.schema = registry.row_schema(JOINTS, options.weights)
         self.chest = Chest(self.folder, self.schema)
-        self._reward = reward
+        self._reward, self._context = reward, arm != 'no_gc'
         # success itself cannot be told of a life that is over
         self._childhood = None if arm in ('no_childhood', 'true_reward') else \
             rehearsal.load(options.weights / rehearsal.FILE, self.schema)
@@ -139,7 +139,7 @@ class Days:
         log = GlobalContext.open(path, self.schema, MOST_ROWS)
         torch.manual_seed(1000 * self.seed + day)
         network = self._network()
-        predictor = Forgetful(network, log) if self.arm == 'no_gc' else Predictor(network, log)
+        predictor = Predictor(network, log) if self._context else Forgetful(network, log)
         body = registry.make('body', JOINTS, self.options.weights)
         shapes = self.schema.modalities
         biased = self.arm != 'unbiased'
@@ -243,11 +243,10 @@ class Days:
     def _relive(self, network: QNetwork):
         """Read and judge the childhood, if there is one, as of today."""
         if self._childhood is not None and self._relived is None:
-            context = self.arm != 'no_gc'
             read = self.chest.childhood.read(network, Experience(self._childhood, self.schema),
-                                             context=context)
+                                             context=self._context)
             self._relived = judged_anew(self._childhood, read, self.schema, self._reward,
-                                        context)
+                                        self._context)
 
     def _learn(self, log: GlobalContext, number: int, share: float, q_too: bool) -> dict:
         """Learn from the log, a share of a night's steps; return what is to be told of it."""
@@ -263,9 +262,8 @@ class Days:
             network.save(self.folder / 'q.safetensors')
             told['q'] = report.as_dict()
             self._relived = None                              # another q reads otherwise
-        context = self.arm != 'no_gc'
-        read = self.chest.reading.read(network, data, log.first, context)
-        past = trajectory(rows, read, self.schema, context)
+        read = self.chest.reading.read(network, data, log.first, self._context)
+        past = trajectory(rows, read, self.schema, self._context)
         judge_dreams(past, rows, self.schema,
                      None if self.arm == 'true_reward' else self._reward)
         self._relive(network)

@@ -148,7 +148,6 @@ def test_acting_and_learning_know_the_same_state(log):
                                              recollects=False).states), 'the twin'
 
 
-
 def test_words_are_not_what_the_will_perceives():
     schema = RowSchema({'vision': (2, 3), 'text': (2, 2), 'body': (2, 2)}, 2, 4)
     rows = some_rows(schema, 3)

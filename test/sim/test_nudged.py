@@ -11,24 +11,22 @@ CYCLES = 1500
 
 @pytest.fixture(scope='module')
 def life():
-    """Return, of a minute in which the agent follows the toy: pan, seen, held, sounding."""
+    """Return, of a minute in which the agent follows the toy: where it looks, what it sees."""
     world = worlds.make('nudged', 3)
-    pan, seen, held, side, sounding, azimuth = [], [], [], [], [], []
+    told = {k: [] for k in ('pan', 'seen', 'held', 'sounding', 'azimuth')}
     for _ in range(CYCLES):
         here = float(world.data.joint('pan').qpos[0])
         up = world.direction(world.toy)[1]
         world.apply(np.array([np.clip(5 * (world.bearing() - here), -2, 2),
                               np.clip(-2 * up, -1, 1)]))
         world.step(PERIOD)
-        pan.append(float(world.data.joint('pan').qpos[0]))
-        seen.append(view.in_view(*world.direction(world.toy)))
-        held.append(world.held)
-        side.append(np.sign(pan[-1] - world.bearing()))
-        sounding.append(world.sounding)
-        azimuth.append(world.bearing())
+        told['pan'].append(float(world.data.joint('pan').qpos[0]))
+        told['seen'].append(view.in_view(*world.direction(world.toy)))
+        told['held'].append(world.held)
+        told['sounding'].append(world.sounding)
+        told['azimuth'].append(world.bearing())
     world.close()
-    return {k: np.array(v) for k, v in locals().items()
-            if k in ('pan', 'seen', 'held', 'side', 'sounding', 'azimuth')}
+    return {k: np.array(v) for k, v in told.items()}
 
 
 def edges(held):
