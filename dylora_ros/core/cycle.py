@@ -23,6 +23,7 @@ class Prediction:
     """What q says of one moment, as numpy (see ``qnetwork.Heads``).
 
     ``recollected``: the row (1,) that is recollected then, and its worth, if any.
+    ``rewarded``: the newest reward, if there is a new one.
     """
 
     q: np.ndarray
@@ -31,6 +32,7 @@ class Prediction:
     aux: np.ndarray
     state: np.ndarray | None = None
     recollected: tuple[np.ndarray, float] | None = None
+    rewarded: float | None = None
 
     @classmethod
     def of(cls, heads) -> 'Prediction':

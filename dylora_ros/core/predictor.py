@@ -18,6 +18,9 @@ from dylora_ros.core.imagine import Imagination
 from dylora_ros.core.memory import Memory
 from dylora_ros.core.qnetwork import Heads, QNetwork
 from dylora_ros.core.recollection import Recollecting
+from dylora_ros.core.rows import FLAG_DREAM
+
+_NEW = 1e9            # ns
 
 
 class Predictor:
@@ -78,6 +81,7 @@ class Predictor:
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row (not yet committed) and the context before it."""
         prediction = self._read(row)
+        prediction.rewarded = rewarded(self.log, int(row['stamp']))
         prediction.recollected = self._recollecting.at(int(row['stamp']))
         if self.imagination is not None:
             prediction.q = self.imagination.fill(row, prediction.q)
@@ -115,7 +119,20 @@ class Forgetful:
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row alone."""
         now = torch.from_numpy(features(row.reshape(1), self.log.schema))
-        return Prediction.of(nothing(self.network, now))
+        prediction = Prediction.of(nothing(self.network, now))
+        prediction.rewarded = rewarded(self.log, int(row['stamp']))
+        return prediction
+
+
+def rewarded(log: GlobalContext, stamp: int) -> float | None:
+    """Return the newest reward that a log knows; None if it is older than a second at ``stamp``.
+
+    A dream has none: its rows are judged later.
+    """
+    row = log.rows(max(log.first, log.committed - 1), log.committed)
+    new = len(row) and not row['flags'][0] & FLAG_DREAM \
+        and 0 <= stamp - int(row['reward_stamp'][0]) < _NEW
+    return float(row['reward'][0]) if new else None
 
 
 def nothing(network: QNetwork, now: torch.Tensor) -> Heads:

@@ -7,6 +7,7 @@ judges is the command really applied, after the guard.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import feature_width, features, inner_states, lived
-from dylora_ros.core.judging import BAD, RewardModel
+from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.recollection import recollected, since
@@ -28,13 +29,11 @@ from dylora_ros.core.rows import (
     RowSchema,
     WORDS,
 )
+from dylora_ros.core.search import Poser, Search
 from dylora_ros.core.trajectory import Trajectory
 
 _PART = 256           # rows read at once
-# Exploration over whole stretches: a will that only varies its commands a little never leaves a
-# corner in which there is nothing to see.
-REST = 0.05           # share of the stretches
-SEARCH = 0.5          # of those that begin unhappy
+REST = 0.05           # share of the stretches in which it rests
 STRETCH = 25, 75      # cycles
 SIGHT = 'vision'
 BACK = 12             # rows in which the moment of a frame is looked for
@@ -122,29 +121,35 @@ class Lived:
         return states(np.broadcast_to(context, (2, len(context))), pair, self._schema)[-1]
 
 
+class Reachable(Poser, Protocol):
+    """A body whose LR states a will chooses (``modalities.body.Body``).
+
+    ``reachable``: command (joints,) -> its LR state (sites, rank) after it.
+    """
+
+    def reachable(self, command: np.ndarray) -> np.ndarray: ...
+
+
 class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
-    It explores by varying its commands and by resting now and then. Where it is unhappy (``BAD``)
-    it searches, exploring or not: in some stretches it moves one joint on and on, until it is
-    happy or the stretch is over. A will that lost what it wants may else stand still for ever.
+    It explores by varying its commands and by resting now and then; exploring or not, it searches
+    when it has been badly off for a while (:class:`~dylora_ros.core.search.Search`).
 
     Args:
         dqn: of :func:`state_width` states and a command's actions.
         schema: of the rows.
-        reachable: command (joints,) -> the body's LR state after it (sites, rank).
+        body: whose LR states it chooses.
         seed: of its rests, searches and of its exploration.
     """
 
-    def __init__(self, dqn: ContinuousQ, schema: RowSchema,
-                 reachable: Callable[[np.ndarray], np.ndarray], seed: int = 0):
-        self.dqn, self._schema, self._reachable = dqn, schema, reachable
+    def __init__(self, dqn: ContinuousQ, schema: RowSchema, body: Reachable, seed: int = 0):
+        self.dqn, self._schema, self._body = dqn, schema, body
         self.explore = True
         self._rng = np.random.default_rng(seed)
         self._noise = torch.Generator().manual_seed(seed)
         self._left, self._resting = 0, False
-        self._happiness = 0.0
-        self._search: np.ndarray | None = None         # command that is kept
+        self._search = Search(body, seed)
         self._lived = Lived(schema)
 
     def rests(self, row: np.ndarray) -> bool:
@@ -153,28 +158,17 @@ class Will:
         if self._left <= 0:
             self._left = int(self._rng.integers(*STRETCH))
             self._resting = self._rng.random() < REST
-            self._search = self._begun() if self._happiness < BAD \
-                and self._rng.random() < SEARCH else None
         self._left -= 1
         return self.explore and self._resting
-
-    def _begun(self) -> np.ndarray:
-        """Return the command of a new search: one joint moves, the others keep still."""
-        command = np.zeros(self._schema.actions, np.float32)
-        command[self._rng.integers(len(command))] = self._rng.uniform(-1, 1)
-        return command
 
     def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
         command, value = self.dqn.decide(self._lived.state(prediction), self.explore,
                                          self._noise)
-        self._happiness = value
-        if value >= BAD:
-            self._search = None
-        if self._search is not None:
-            command = self._search
+        searched = self._search(prediction.rewarded)
+        command = command if searched is None else searched
         q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
-        q[self._schema.slices['body']] = np.clip(self._reachable(command), -8.0, 8.0).ravel()
+        q[self._schema.slices['body']] = np.clip(self._body.reachable(command), -8.0, 8.0).ravel()
         return q, value
 
 

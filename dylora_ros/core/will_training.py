@@ -25,7 +25,7 @@ from dylora_ros.core.reading import FILE, Reading
 from dylora_ros.core.rows import FLAG_BOOT, RowSchema
 from dylora_ros.core.sleep import finite
 from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
+from dylora_ros.core.will import judged_anew, Reachable, state_width, trajectory, Will
 
 # One row of reward a target, and rows drawn by surprise alone: with three, and drawn also by the
 # critic's error, it learned several times slower (decision 073). Without the bound it did not
@@ -118,7 +118,7 @@ class Chest:
         except SafetensorError as error:
             raise SchemaError(f'{path} is damaged ({error}); delete it') from error
 
-    def will(self, reachable: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Will | None:
+    def will(self, body: Reachable, seed: int = 0) -> Will | None:
         """Return what acts by the good one (see :class:`Will`); None where there is none.
 
         Raises:
@@ -126,7 +126,7 @@ class Chest:
 
         """
         dqn = self.load()
-        return None if dqn is None else Will(dqn, self._schema, reachable, seed)
+        return None if dqn is None else Will(dqn, self._schema, body, seed)
 
     def _own(self, path: Path) -> ContinuousQ | None:
         try:

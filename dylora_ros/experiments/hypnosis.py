@@ -123,7 +123,7 @@ def live(kind: str, seed: int, folder: Path) -> dict[str, list[float]]:
         if agent is None:
             agent, log = fresh_agent(senses, folder / 'context.gc', network, DAYS * DAY, world,
                                      EXPLORATION, seed)
-        will = chest.will(senses['body'].reachable, 1000 * seed + number)
+        will = chest.will(senses['body'], 1000 * seed + number)
         looked = day(agent, world, pay, will, number * (DAY * round(PERIOD * 1e9) + PAUSE))
         paid = log.rows(log.committed - DAY + HELD, log.committed)['reward']
         told['screen'].append(round(float(np.mean(looked)), 4))

@@ -145,7 +145,7 @@ class Days:
         biased = self.arm != 'unbiased'
         senses = {**{n: Shared(*shapes[n], biased) for n in ('vision', 'audio', 'text')},
                   'body': body}
-        will = self.chest.will(body.reachable, 1000 * self.seed + day)
+        will = self.chest.will(body, 1000 * self.seed + day)
         sites, rank = shapes['body']
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
@@ -210,7 +210,7 @@ class Days:
         self._sleep(life, number, share, vision, audio, False)
         self._napped = done
         body = life.agent.senses['body']
-        life.agent.will = self.chest.will(body.reachable, 1000 * (1000 * self.seed + day) + done)
+        life.agent.will = self.chest.will(body, 1000 * (1000 * self.seed + day) + done)
         if self.arm != 'no_sleep':
             self._naps += 1
             self._tired.slept(self._lived + done)
@@ -237,7 +237,7 @@ class Days:
         dreamer = Dreamer(senses, life.agent.log, life.agent.predictor,
                           life.agent.log.append_row, PERIOD, EVERY,
                           lambda: recall(senses, moments, rng),
-                          self.chest.will(senses['body'].reachable, 1000 * self.seed + number))
+                          self.chest.will(senses['body'], 1000 * self.seed + number))
         return vars(dreamer.run(math.inf, BELIEVED, most=round(share * self.options.rem)))
 
     def _relive(self, network: QNetwork):

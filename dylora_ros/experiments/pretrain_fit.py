@@ -13,6 +13,7 @@ from dylora_ros.experiments.babble import AUDIO_EVERY, VISION_EVERY
 from dylora_ros.experiments.pretrain_states import Heard, Seen, upper_blocks
 from dylora_ros.experiments.progress import say
 from dylora_ros.modalities.audio import upper_layers
+from dylora_ros.modalities.body import MARGIN
 from dylora_ros.modalities.specs import EARS
 
 NOISE = 0.5           # on what the encoder says of a frame, in its standard deviations
@@ -92,7 +93,7 @@ def fit_body(body, data: dict, x: np.ndarray, q: np.ndarray, noise: float, rng):
         best = torch.linalg.lstsq(driven, (after - now).double(), driver='gelsd').solution
         forward.straight.weight.copy_(best[:-1].T)
         forward.straight.bias.copy_(best[-1])
-        margin = 0.05 * (after.amax(0) - after.amin(0))
+        margin = MARGIN * (after.amax(0) - after.amin(0))
         forward.low.copy_(after.amin(0) - margin)
         forward.high.copy_(after.amax(0) + margin)
     scale = (after - now).std(0) + 1e-3

@@ -18,6 +18,8 @@ from dylora_ros.modalities.specs import body_spec
 
 SITES = r'^layers\.[0-3]$'
 HIDDEN = 48
+MARGIN = 0.05         # of what the body was seen to do, by which its bounds are wider
+_NOTHING = 1e-4       # rad or rad/s
 
 
 class BodyEncoder(nn.Module):
@@ -159,6 +161,43 @@ class Body(Modality):
             np.array(command, np.float32))[None], torch.from_numpy(self._q)[None])
         self.encoder(after)
         return self.adapter.read_x()[0].numpy().copy()
+
+    def anywhere(self, rng: np.random.Generator) -> np.ndarray:
+        """Return a pose (joints,) among all that the body was ever seen in.
+
+        A pose holds the position of each joint, rad; of one that turns for ever, and so is
+        nowhere, its velocity, rad/s.
+        """
+        low, high = (bound.numpy()[self._posed()] for bound in (
+            self.forward_model.low, self.forward_model.high))
+        margin = MARGIN / (1 + 2 * MARGIN) * (high - low)
+        return rng.uniform(low + margin, high - margin).astype(np.float32)
+
+    @torch.inference_mode()
+    def towards(self, pose: np.ndarray) -> np.ndarray:
+        """Return the command (joints,) in -1 .. 1 that comes nearest to a pose within a cycle.
+
+        What a command does to its joint is nearly linear (:class:`BodyForward`), so the least
+        and the greatest tell of all.
+
+        Args:
+            pose: (joints,), see :meth:`anywhere`.
+
+        """
+        pose = check(pose, (self.joints,), 'body/pose')
+        least, greatest = self.forward_model(
+            self._signal.expand(2, -1), self._change.expand(2, -1),
+            torch.tensor([[-1.0], [1.0]]).expand(2, self.joints),
+            torch.from_numpy(self._q).expand(2, -1, -1)).numpy()[:, self._posed()]
+        does, still = (greatest - least) / 2, (greatest + least) / 2
+        does = np.where(np.abs(does) > _NOTHING, does, np.inf)
+        return np.clip((pose - still) / does, -1, 1).astype(np.float32)
+
+    def _posed(self) -> np.ndarray:
+        """Where in the signal what a pose holds is, (joints,)."""
+        low, high = self.forward_model.low.numpy(), self.forward_model.high.numpy()
+        turns = (high - low)[:self.joints] < _NOTHING
+        return np.arange(self.joints) + self.joints * turns
 
     @torch.inference_mode()
     def act(self, q: np.ndarray) -> np.ndarray:

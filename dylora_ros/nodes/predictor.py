@@ -103,7 +103,7 @@ class PredictorNode(AgentNode):
         from dylora_ros.core.will_training import Chest
         chest = Chest(self.folder, self.log.schema)
         try:
-            will = chest.will(self.body.reachable, self.values['seed'])
+            will = chest.will(self.body, self.values['seed'])
         except SchemaError as error:
             self.get_logger().warning(f'no will: {error}')
             return None

@@ -229,7 +229,7 @@ def _dream(options: dict, pipe) -> dict:
 
     try:
         will = Chest(Path(options['memory']), log.schema).will(
-            senses['body'].reachable, options['seed'] + log.committed)
+            senses['body'], options['seed'] + log.committed)
     except SchemaError:                  # another body's, or damaged: q acts, as it does awake
         will = None
     dreamer = Dreamer(senses, log, Predictor(network, log), emit, period, every,

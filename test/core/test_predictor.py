@@ -10,7 +10,7 @@ from dylora_ros.core.features import feature_width, features, lived, perceived, 
 from dylora_ros.core.gru import GRUNetwork, GRUPredictor
 from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.memory import Memory, MOST, Past, RECENT
-from dylora_ros.core.predictor import Forgetful, Predictor
+from dylora_ros.core.predictor import Forgetful, Predictor, rewarded
 from dylora_ros.core.qnetwork import QNetwork
 
 PERIOD = 40_000_000
@@ -236,3 +236,28 @@ def test_the_reading_loss_brings_attention_into_the_read_and_keys_apart(small_sc
     after = measure()
     assert after[0] < before[0] - 0.5
     assert after[1] < before[1]
+
+
+@pytest.mark.parametrize(('change', 'told'), [
+    ({}, -0.75), ({'flags': FLAG_DREAM}, None), ({'reward_stamp': 0}, None),
+    ({'reward_stamp': 90 * PERIOD}, None)])
+def test_the_newest_reward_is_told_while_it_is_new(log, small_schema, change, told):
+    row = random_rows(small_schema, 1, start=50)[0]
+    row['reward'], row['reward_stamp'] = -0.75, 49 * PERIOD
+    for name, value in change.items():
+        row[name] = value
+    log.append_row(row)
+    assert rewarded(log, 51 * PERIOD) == told
+
+
+def test_an_empty_log_tells_no_reward(log):
+    assert rewarded(log, PERIOD) is None
+
+
+@pytest.mark.parametrize('kind', [Predictor, Forgetful])
+def test_who_predicts_tells_the_newest_reward(kind, log, small_schema, network):
+    row = random_rows(small_schema, 1, start=50)[0]
+    row['reward'], row['reward_stamp'] = 0.5, 49 * PERIOD
+    log.append_row(row)
+    after = random_rows(small_schema, 1, start=51)[0]
+    assert kind(network, log).observe(observed(log, after)).rewarded == 0.5

@@ -1,9 +1,12 @@
 """The body: its input, LR state, forward model and command. No packaged weights needed."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
+from dylora_ros.core.search import LONGEST
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.body import Body
 from dylora_ros.modalities.specs import body_signal, body_spec, SignalError
@@ -209,3 +212,44 @@ def test_reachable_refuses_a_command_of_another_body(grown):
     grown.observe(SIGNAL)
     with pytest.raises(SignalError, match='body/command'):
         grown.reachable(np.zeros(3))
+
+
+def test_it_gets_to_a_pose(grown):
+    """Of the gaze head, whatever the pose, within the time that a search gives it."""
+    from dylora_ros.experiments.babble import felt, guard_for, PERIOD
+    from dylora_ros.sim.worlds import make
+    rng = np.random.default_rng(0)
+    with contextlib.closing(make('gaze', 0)) as world:
+        world.reset()
+        guard = guard_for(world)
+        for _ in range(3):
+            pose = grown.anywhere(rng)
+            for _ in range(LONGEST):
+                grown.observe(felt(world, guard))
+                command = guard.command(grown.towards(pose))
+                world.apply(command)
+                world.step(PERIOD)
+            assert np.abs(world.joints().position - pose).max() < 0.1
+
+
+def test_poses_are_within_what_the_body_was_seen_in(grown):
+    rng = np.random.default_rng(0)
+    poses = np.array([grown.anywhere(rng) for _ in range(500)])
+    assert np.abs(poses).max(0) == pytest.approx([2.6, 0.7], abs=0.05)
+
+
+def test_a_wheel_has_a_speed_for_a_pose():
+    body = Body(2)
+    body.forward_model.low.copy_(torch.tensor([0., -1., -8., -3., -1., -1., 0.]))
+    body.forward_model.high.copy_(torch.tensor([0., 1., 8., 3., 1., 1., 0.]))
+    with torch.no_grad():
+        body.forward_model.straight.weight[2, 7] = 8.0           # command 0 -> velocity 0
+    body.observe(np.zeros(7, np.float32))
+    assert body.towards(np.array([4.0, 0.0]))[0] == pytest.approx(0.5)
+    assert abs(body.anywhere(np.random.default_rng(0))[0]) > 1.0, 'rad/s'
+
+
+def test_a_pose_of_another_body_is_refused(grown):
+    grown.observe(SIGNAL)
+    with pytest.raises(SignalError, match='body/pose'):
+        grown.towards(np.zeros(3))

@@ -1,0 +1,62 @@
+"""Search: who has been badly off for a while looks elsewhere, from pose to pose.
+
+What a will learns in a small part of a life says little of where to look when nothing of what it
+wants is to be seen, and its critics go on to hope: it stands still, or stays in a corner, for
+minutes (decision 087). So after ``PATIENCE`` cycles of bad reward the body goes to poses drawn
+from all that it was ever seen in, until the reward is bad no more.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from dylora_ros.core.judging import BAD
+
+PATIENCE = 50         # cycles, in which the will may find by itself what it misses
+LONGEST = 75          # cycles on the way to one pose
+_ARRIVED = 0.1        # of a command's range: so little is left to do
+
+
+class Poser(Protocol):
+    """A body that can be sent to a pose (``modalities.body.Body``)."""
+
+    def anywhere(self, rng: np.random.Generator) -> np.ndarray: ...
+    def towards(self, pose: np.ndarray) -> np.ndarray: ...
+
+
+class Search:
+    """Follows the reward, cycle by cycle.
+
+    Args:
+        body: that searches.
+        seed: of the poses.
+    """
+
+    def __init__(self, body: Poser, seed: int = 0):
+        self._body, self._rng = body, np.random.default_rng(seed)
+        self._bad = 0                               # cycles
+        self._pose: np.ndarray | None = None
+        self._left = 0
+
+    def __call__(self, reward: float | None) -> np.ndarray | None:
+        """Return the command (joints,) in -1 .. 1 of this cycle; None: it does not search.
+
+        Args:
+            reward: the newest, None where there is no new one.
+
+        """
+        self._bad = self._bad + 1 if reward is not None and reward < BAD else 0
+        if self._bad <= PATIENCE:
+            self._pose = None
+            return None
+        if self._pose is None or self._left <= 0:
+            self._set_out()
+        command = self._body.towards(self._pose)
+        if np.abs(command).max() < _ARRIVED:
+            self._set_out()
+            command = self._body.towards(self._pose)
+        self._left -= 1
+        return command
+
+    def _set_out(self):
+        self._pose, self._left = self._body.anywhere(self._rng), LONGEST
