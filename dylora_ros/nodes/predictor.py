@@ -33,7 +33,7 @@ class PredictorNode(AgentNode):
         Param('exploration', EXPLORATION, 'Standard deviation of the noise on the body\'s '
               'predicted LR state (which has unit variance), before a first sleep has made a '
               'will; a will explores by its own learned spread. 0: neither explores, but '
-              'a will that is unhappy searches.', 0.0, 3.0),
+              'a will that is badly off searches.', 0.0, 3.0),
         Param('seed', 0, 'Seed of exploration, dreams and training.', 0, 2**31 - 1),
         Param('rem_seconds', 60.0, 'Budget of a REM phase, s.', 0.0, 36000.0),
         Param('nrem_seconds', 300.0, 'Budget of an NREM phase, s.', 0.0, 36000.0),
