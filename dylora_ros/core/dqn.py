@@ -11,6 +11,7 @@ Legend: b batch, d state width, a action width, k critics.
 """
 
 from collections.abc import Callable
+import copy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 import json
@@ -60,6 +61,8 @@ class Settings:
         alpha: how strongly the critic's error draws rows (see ``Sampler``).
         practice: rows for which the actor practises in a world model (0: there is none, and it
             learns from the critics' word alone).
+        mean: share of the actor's running mean that its update keeps, at most; the mean is what
+            acts (0: the actor itself).
     """
 
     width: int = 192
@@ -77,6 +80,7 @@ class Settings:
     dreams: float = 0.0
     alpha: float = 0.4
     practice: int = 0
+    mean: float = 0.0
 
     def __post_init__(self):
         if self.practice and self.n_step != 1:
@@ -136,6 +140,7 @@ class ContinuousQ(nn.Module):
         super().__init__()
         self.settings = s = settings or Settings()
         self.actor = Actor(state, action, s.actor_width)
+        self.mean_actor = copy.deepcopy(self.actor).requires_grad_(False) if s.mean else None
         self.critics = Critics(state + action, s.width)
         self.targets = Critics(state + action, s.width).requires_grad_(False)
         self.targets.load_state_dict(self.critics.state_dict())
@@ -158,6 +163,11 @@ class ContinuousQ(nn.Module):
             out['model_optimizer'] = torch.optim.AdamW(self.model.parameters(), s.lr,
                                                        weight_decay=1e-4, fused=True)
         return out
+
+    @property
+    def acting(self) -> Actor:
+        """What acts: an actor's last updates swing about what it has learned."""
+        return self.mean_actor or self.actor
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -192,7 +202,7 @@ class ContinuousQ(nn.Module):
         """Return the action (a,), or (b, a), in -1 .. 1 for a state (d,), or states (b, d)."""
         batch = torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32)))
         read = self._read(batch)
-        out = self.actor.sample(read)[0] if explore else torch.tanh(self.actor(read)[0])
+        out = self.acting.sample(read)[0] if explore else torch.tanh(self.acting(read)[0])
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
@@ -200,7 +210,7 @@ class ContinuousQ(nn.Module):
                rng: torch.Generator | None = None) -> tuple[np.ndarray, float]:
         """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once; rng explores."""
         read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
-        mean, log_std = self.actor(read)
+        mean, log_std = self.acting(read)
         best = torch.tanh(mean)
         value = float(self.critics(read, best).amin()) * float(self.unit)
         if explore:
@@ -216,7 +226,7 @@ class ContinuousQ(nn.Module):
         what q's value head says as well.
         """
         read = self._read(torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32))))
-        values = self.critics(read, torch.tanh(self.actor(read)[0]))
+        values = self.critics(read, torch.tanh(self.acting(read)[0]))
         return (values.amin(0) * self.unit * (1 - self.settings.discount)).numpy()
 
     @torch.no_grad()
@@ -289,7 +299,11 @@ class ContinuousQ(nn.Module):
         surplus = (-log.detach() - wanted).mean()
         (self.log_temperature * surplus - worth.mean()).backward()
         self._step('actor_optimizer')
-
+        if self.mean_actor is not None:
+            taken = 1 + int(self.updates) // s.actor_every
+            torch._foreach_lerp_(list(self.mean_actor.parameters()),
+                                 list(self.actor.parameters()),
+                                 1 - min(s.mean, taken / (9 + taken)))
     def _step(self, name: str):
         self._optimizers[name].step()
         self._optimizers[name].zero_grad()

@@ -24,9 +24,9 @@ def bandit(rows: int = 600) -> Trajectory:
     return data
 
 
-def teach(updates: int) -> tuple[ContinuousQ, Trajectory]:
+def teach(updates: int, settings: Settings = SMALL) -> tuple[ContinuousQ, Trajectory]:
     torch.manual_seed(0)
-    q, data = ContinuousQ(1, 1, SMALL), bandit()
+    q, data = ContinuousQ(1, 1, settings), bandit()
     q.normalise(data.states)
     q.learn(data, Sampler(data, SMALL.batch), updates)
     return q, data
@@ -228,3 +228,26 @@ def test_a_will_of_other_senses_is_refused(tmp_path):
     assert ContinuousQ.load(path, (3, 2), 'these').sizes == (3, 2)
     with pytest.raises(SchemaError, match='these.*those'):
         ContinuousQ.load(path, (3, 2), 'those')
+
+
+def test_the_mean_of_the_actor_acts(tmp_path):
+    """It learns as well, and is not what the actor happens to be at the end."""
+    q = teach(300, replace(SMALL, mean=0.99))[0]
+    states = np.linspace(-0.9, 0.9, 7, dtype=np.float32)[:, None]
+    acts = q.act(states, explore=False)
+    assert np.abs(acts - 0.7 * states).max() < 0.2
+    assert not np.array_equal(acts, teach(300)[0].act(states, explore=False)), 'of one actor'
+    q.save(tmp_path / 'q.safetensors')
+    again = ContinuousQ.load(tmp_path / 'q.safetensors', (1, 1))
+    assert np.array_equal(again.act(states, explore=False), acts)
+
+
+def test_the_mean_of_the_actor_follows_it():
+    """At first closely, so that a newborn's first guesses leave no trace."""
+    q, data = teach(0, replace(SMALL, mean=0.5, actor_every=1))
+    newborn = q.actor.out.bias.detach().clone()
+    q.learn(data, Sampler(data, SMALL.batch), 1)
+    first = q.actor.out.bias.detach().clone()
+    assert torch.allclose(q.mean_actor.out.bias, newborn.lerp(first, 0.9))
+    q.learn(data, Sampler(data, SMALL.batch), 200)
+    assert torch.allclose(q.mean_actor.out.bias, q.actor.out.bias, atol=0.05)
