@@ -52,13 +52,26 @@ def summary(work: Path, options) -> dict:
                         updates=options.updates, rem=options.rem, young=options.young,
                         seeds=options.seeds, scene=options.scene, **{options.scene: arms})
     if has_toys(options.scene):
-        result['toy'] = options.toy
+        result |= {'toy': options.toy, **heldout(options.weights, options.toy)}
     if 'full' in arms:
         result['at_equal_cycles'] = {arm: beside(arms['full'], entry)
                                      for arm, entry in arms.items() if arm != 'full'}
     if {'full', 'no_sleep'} <= arms.keys():
         result |= speedup(arms['full'], arms['no_sleep'])
     return result
+
+
+def heldout(weights: Path, toy: str) -> dict[str, float]:
+    """Return how well the reward of these weights orders held-out states by their true grade.
+
+    Spearman's correlation, of worlds that taught nothing and statements of users that nothing was
+    tuned on (``pretrain``, ``experiment understand``). Empty where the weights do not tell.
+    """
+    path = weights / 'pretrain.json'
+    told = json.loads(path.read_text()).get('projector', {}) if path.exists() else {}
+    of_toy = told.get(f'{toy.replace("_", " ")}, shown', {})
+    return {'reward_spearman_heldout': of_toy['users_spearman']} \
+        if 'users_spearman' in of_toy else {}
 
 
 def life(days: list[dict], exam: dict | None) -> dict:

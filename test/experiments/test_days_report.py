@@ -7,10 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dylora_ros.experiments.days_report import beside, cycles_to, last_quarter, speedup, summary
+from dylora_ros.experiments.days_report import (
+    beside,
+    cycles_to,
+    heldout,
+    last_quarter,
+    speedup,
+    summary,
+)
+from dylora_ros.modalities.registry import SHIPPED
 
 OPTIONS = SimpleNamespace(day=1500, q_steps=40, updates=3000, rem=150, young=300,
-                          seeds=[0], toy='red_ball', scene='gaze')
+                          seeds=[0], toy='red_ball', scene='gaze', weights=SHIPPED)
 
 
 def arm(**lives):
@@ -68,7 +76,18 @@ def test_the_summary_finds_every_life_and_its_exam(tmp_path):
     told = summary(tmp_path, OPTIONS)
     assert told['gaze']['full']['success'] == 0.4
     assert told['gaze']['full']['exam'] == 0.7
+    assert told['reward_spearman_heldout'] >= 0.8
     assert told['gaze']['full']['seeds']['0']['last_night'] == {'will': {'updates': 3}}
     assert told['at_equal_cycles']['deaf'] == {
         'days': 1, 'seeds': ['0'], 'full': [0.6], 'arm': [0.1]}
     json.loads(json.dumps(told), parse_constant=pytest.fail)
+
+
+def test_weights_that_tell_nothing_of_a_toy_have_no_correlation(tmp_path):
+    assert heldout(tmp_path, 'red_ball') == {}
+    (tmp_path / 'pretrain.json').write_text('{"projector": {"red ball, shown": {"n": 3}}}')
+    assert heldout(tmp_path, 'red_ball') == {}
+    (tmp_path / 'pretrain.json').write_text(
+        '{"projector": {"red ball, shown": {"users_spearman": 0.5}}}')
+    assert heldout(tmp_path, 'red_ball') == {'reward_spearman_heldout': 0.5}
+    assert heldout(tmp_path, 'green_cube') == {}
