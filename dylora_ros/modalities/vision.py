@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dylora_ros.core.lowrank import Adapter, inject
-from dylora_ros.modalities.base import Modality, Percept
+from dylora_ros.modalities.base import check, Modality, Percept
 from dylora_ros.modalities.frames import FrameDecoder
 from dylora_ros.modalities.specs import body_spec, vision_spec
 from dylora_ros.modalities.weights import Packaged, quiet_load, resolve, write_config
@@ -64,7 +64,8 @@ class Vision(Modality):
 
     Args:
         source: where the encoder's weights are (see :mod:`dylora_ros.modalities.weights`).
-        rate: Hz at which frames are encoded; a quarter of the cycle rate by default.
+        rate: Hz of the frames that are foreseen one from another; a quarter of the cycle rate by
+            default.
         rank: r.
     """
 
@@ -102,6 +103,22 @@ class Vision(Modality):
         self._tokens = out[:, 1:]
         self._x = self.adapter.read_x()
         return self._x[0].numpy()
+
+    @torch.inference_mode()
+    def glance(self, signal: np.ndarray) -> Percept:
+        """Take in a frame between two of those that the decoder foresees, one from another.
+
+        Returns:
+            Its x, without surprise; what is expected of the next one stays.
+
+        Raises:
+            SignalError: as :meth:`observe`.
+
+        """
+        signal = check(signal, self.spec.signal, self.spec.name)
+        self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
+        self.encoder(pixels(signal))
+        return Percept(self.adapter.read_x()[0].numpy(), None, None)
 
     @torch.inference_mode()
     def _decode(self) -> np.ndarray:

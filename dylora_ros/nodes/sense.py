@@ -89,14 +89,19 @@ class SenseNode(AgentNode):
         signal, stamp = item
         if self._q is not None:
             self.modality.bias(self._q, self._body)
-        percept = self.modality.observe(signal)
+        whole = self.foreseen(stamp)
+        percept = (self.modality.observe if whole else self.modality.glance)(signal)
         name = self.MODALITY
         if percept.surprise is not None:
             self.publish(f'surprise/{name}', messages.scalar_msg(percept.surprise))
         self.publish(f'{name}/x', messages.tensor_msg(percept.x, stamp, name))
-        if self.phase == Phase.AWAKE and self.keyframes.due(stamp):
+        if whole and self.phase == Phase.AWAKE and self.keyframes.due(stamp):
             self.keyframes.put(stamp, self.modality.local_context())
         self.perceived(stamp)
+
+    def foreseen(self, stamp: int) -> bool:
+        """Whether the signal of this stamp is one that the decoder foretold (worker thread)."""
+        return True
 
     def perceived(self, stamp: int):
         """Take note after each percept (worker thread)."""

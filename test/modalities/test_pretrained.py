@@ -381,3 +381,23 @@ def test_all_senses_live_together_as_one_agent(get, tmp_path):
     assert (rows['mask'] == 0b1111).all()
     assert np.isfinite(rows['q'].astype(float)).all()
     assert rows['q'].any(1).all()
+
+
+def test_a_glance_changes_nothing_that_is_expected(get):
+    vision = get('vision')
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (3, 64, 64, 3), np.uint8)
+    for frame in frames[:2]:
+        vision.observe(frame)
+    expected, context = vision.expected.copy(), vision.local_context()
+    glance = vision.glance(frames[2])
+    assert glance.surprise is None
+    vision.bias(np.zeros((vision.spec.sites, vision.spec.rank)))      # it is formed anew
+    assert np.allclose(vision.expected, expected, atol=1e-5)
+    assert all(np.array_equal(context[k], v) for k, v in vision.local_context().items())
+    assert np.allclose(vision.observe(frames[2]).x, glance.x, atol=1e-5)
+
+
+def test_a_glance_refuses_a_bad_signal(get):
+    with pytest.raises(SignalError, match='vision'):
+        get('vision').glance(np.zeros((64, 64)))

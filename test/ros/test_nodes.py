@@ -155,6 +155,27 @@ def test_camera_node_gives_the_very_states_of_the_modality(bench):
 
 
 @pytest.mark.weights
+def test_camera_node_encodes_frames_between_those_it_foresees(bench):
+    """Every state comes soon; what is expected goes from one foreseen frame to the next."""
+    need('camera')
+    from dylora_ros.modalities import registry
+    frames = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
+    alone = registry.make('vision')
+    alone.observe(frames[0])
+    between = alone.glance(frames[1])
+    last = alone.observe(frames[2])
+    bench.up(graph.node_class('camera'))
+    states, surprises = bench.hear('vision/x'), bench.hear('surprise/vision')
+    image = bench.voice('camera/image_raw')
+    for i, frame in enumerate(frames):
+        image.publish(messages.rgb_msg(frame, 10**9 + 80_000_000 * i, 'camera'))
+        assert bench.spin_until(lambda i=i: len(states) == i + 1)
+    assert np.allclose(messages.tensor(states[1]), between.x, atol=1e-4)
+    assert np.allclose(messages.tensor(states[2]), last.x, atol=1e-4)
+    assert bench.spin_until(lambda: len(surprises) == 1)
+
+
+@pytest.mark.weights
 def test_camera_node_reads_a_device(bench, tmp_path):
     need('camera')
     import cv2
