@@ -304,6 +304,7 @@ class ContinuousQ(nn.Module):
             torch._foreach_lerp_(list(self.mean_actor.parameters()),
                                  list(self.actor.parameters()),
                                  1 - min(s.mean, taken / (9 + taken)))
+
     def _step(self, name: str):
         self._optimizers[name].step()
         self._optimizers[name].zero_grad()

@@ -80,9 +80,9 @@ class Predictor:
     @torch.inference_mode()
     def observe(self, row: np.ndarray) -> Prediction:
         """Predict from a composed row (not yet committed) and the context before it."""
-        prediction = self._read(row)
-        prediction.rewarded = rewarded(self.log, int(row['stamp']))
-        prediction.recollected = self._recollecting.at(int(row['stamp']))
+        prediction, stamp = self._read(row), int(row['stamp'])
+        prediction.rewarded = rewarded(self.log, stamp)
+        prediction.recollected = self._recollecting.at(stamp)
         if self.imagination is not None:
             prediction.q = self.imagination.fill(row, prediction.q)
         return prediction
