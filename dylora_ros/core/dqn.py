@@ -256,11 +256,12 @@ class ContinuousQ(nn.Module):
             longer: of the same rows, with what followed for longer; no target is below that.
 
         """
-        state, target = self._read(batch.state), self._target(batch)
+        state, after = self._read(batch.state), self._read(batch.after)
+        target = self._target(batch, after)
         if longer is not None:
-            target = torch.maximum(target, self._target(longer))
+            target = torch.maximum(target, self._target(longer, self._read(longer.after)))
         if self.model is not None:
-            self._foresee(state, batch)
+            self._foresee(state, batch, after)
         error = self.critics(state, batch.action) - target
         # with rows drawn by error beyond 1, Huber's loss is the unbiased one (LAP)
         F.huber_loss(error, torch.zeros_like(error)).mul(CRITICS).backward()
@@ -273,17 +274,15 @@ class ContinuousQ(nn.Module):
         return error.detach().abs().amax(0).numpy()
 
     @torch.no_grad()
-    def _target(self, batch: Batch) -> torch.Tensor:
+    def _target(self, batch: Batch, after: torch.Tensor) -> torch.Tensor:
         """Return what a batch says its actions are worth, in units of reward, (b,)."""
-        after = self._read(batch.after)
         action, log = self.actor.sample(after)
         value = self.targets(after, action).amin(0) - self.log_temperature.exp() * log
         return batch.reward / self.unit + batch.discount * value
 
-    def _foresee(self, state: torch.Tensor, batch: Batch):
+    def _foresee(self, state: torch.Tensor, batch: Batch, after: torch.Tensor):
         """Let the world model learn what followed."""
-        self.model.loss(state, batch.action, self._read(batch.after),
-                        batch.reward / self.unit).backward()
+        self.model.loss(state, batch.action, after, batch.reward / self.unit).backward()
         self._step('model_optimizer')
 
     def _improve(self, state: torch.Tensor):

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from dylora_ros.modalities.base import Percept
 from dylora_ros.modalities.specs import vision_spec
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
@@ -128,12 +129,12 @@ class CameraNode(SenseNode):
             self._encoded.took(stamp)
             self.perceive(frame, stamp)
 
-    def foreseen(self, stamp: int) -> bool:
-        """See :meth:`SenseNode.foreseen`."""
-        due = self._foreseen.due(stamp)
-        if due:
-            self._foreseen.took(stamp)
-        return due
+    def sense(self, signal, stamp: int) -> Percept:
+        """Take in a frame: whole, if it is one that the decoder foretold (worker thread)."""
+        if not self._foreseen.due(stamp):
+            return self.modality.glance(signal)
+        self._foreseen.took(stamp)
+        return super().sense(signal, stamp)
 
     def perceived(self, stamp: int):
         """Show the predicted next frame to whoever looks."""

@@ -66,9 +66,7 @@ class MicrophoneNode(SenseNode):
             return
         self.complain('device', f'microphone {self.values["device"]!r} gave no sound')
         try:
-            if self._stream is not None:
-                self._stream.close()
-            self._stream = None
+            self._close()
             self._open()
         except (RuntimeError, sounddevice.PortAudioError):
             self._heard = time.monotonic()            # not there yet
@@ -79,10 +77,13 @@ class MicrophoneNode(SenseNode):
 
     def stop(self):
         """Let go of the device."""
+        self._close()
+        super().stop()
+
+    def _close(self):
         if getattr(self, '_stream', None) is not None:
             self._stream.close()
-            self._stream = None
-        super().stop()
+        self._stream = None
 
     def _find(self) -> tuple[int, int]:
         device = self.values['device']

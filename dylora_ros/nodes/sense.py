@@ -2,6 +2,7 @@
 
 from dylora_ros.core.phases import Phase
 from dylora_ros.modalities import registry
+from dylora_ros.modalities.base import Percept
 from dylora_ros.modalities.keyframes import Keyframes
 from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages
@@ -89,19 +90,19 @@ class SenseNode(AgentNode):
         signal, stamp = item
         if self._q is not None:
             self.modality.bias(self._q, self._body)
-        whole = self.foreseen(stamp)
-        percept = (self.modality.observe if whole else self.modality.glance)(signal)
+        percept = self.sense(signal, stamp)
         name = self.MODALITY
         if percept.surprise is not None:
             self.publish(f'surprise/{name}', messages.scalar_msg(percept.surprise))
         self.publish(f'{name}/x', messages.tensor_msg(percept.x, stamp, name))
-        if whole and self.phase == Phase.AWAKE and self.keyframes.due(stamp):
-            self.keyframes.put(stamp, self.modality.local_context())
         self.perceived(stamp)
 
-    def foreseen(self, stamp: int) -> bool:
-        """Whether the signal of this stamp is one that the decoder foretold (worker thread)."""
-        return True
+    def sense(self, signal, stamp: int) -> Percept:
+        """Take in a signal; remember the moment if one is due (worker thread)."""
+        percept = self.modality.observe(signal)
+        if self.phase == Phase.AWAKE and self.keyframes.due(stamp):
+            self.keyframes.put(stamp, self.modality.local_context())
+        return percept
 
     def perceived(self, stamp: int):
         """Take note after each percept (worker thread)."""

@@ -279,6 +279,7 @@ def test_a_microphone_that_fell_silent_is_opened_again(silence, opened, monkeypa
     node = SimpleNamespace(values={'device': 'usb'}, _find=lambda: (0, 1),
                            complain=lambda *_: None)
     node._open = lambda: MicrophoneNode._open(node)
+    node._close = lambda: MicrophoneNode._close(node)
     node._open()
     node._heard -= silence
     MicrophoneNode._open_again(node)
