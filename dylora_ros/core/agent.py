@@ -11,11 +11,12 @@ import numpy as np
 
 from dylora_ros.core.context import FLAG_BOOT, GlobalContext
 from dylora_ros.core.cycle import Composer
-from dylora_ros.core.motor import Exploration, Guard
+from dylora_ros.core.motor import bounded, Exploration, Guard
 from dylora_ros.core.phases import Phase
 
 if TYPE_CHECKING:
     from dylora_ros.core.predictor import Predictor
+    from dylora_ros.core.search import Search
     from dylora_ros.core.will import Will
 
 
@@ -34,18 +35,20 @@ class Agent:
         log: the global context, writable.
         predictor: q over that log.
         guard: of the commands.
-        exploration: noise on the body's predicted LR state, while there is no will or it rests.
+        exploration: noise on the body's predicted LR state, while there is no will.
         will: the continuous Q, which chooses the body's next LR state.
+        search: what the body does when it has been badly off for a while; None: nothing else.
     """
 
     def __init__(self, senses: Mapping[str, Sense], log: GlobalContext, predictor: 'Predictor',
-                 guard: Guard, exploration: Exploration, will: 'Will | None' = None):
+                 guard: Guard, exploration: Exploration, will: 'Will | None' = None,
+                 search: 'Search | None' = None):
         self.senses = senses
         self.log = log
         self.predictor = predictor
         self.guard = guard
         self.exploration = exploration
-        self.will = will
+        self.will, self.search = will, search
         self.composer = Composer(log.schema)
         self._boot = True
 
@@ -73,10 +76,12 @@ class Agent:
             self.composer.put(name, percept.x, stamp, percept.surprise)
         row = self.composer.compose(stamp)
         prediction = self.predictor.observe(row)
-        if self.will is None or self.will.rests(row):
+        if self.will is None:
             q = act_on(prediction.q, self.log.schema, self.exploration)
         else:
-            q, prediction.value = self.will(prediction)
+            q, prediction.value = self.will(row, prediction)
+        if self.search is not None:
+            q = self.search(q, prediction.rewarded)
         bias_all(self.senses, q, row, self.log.schema)
         wanted = self.senses['body'].act(split(q, self.log.schema, 'body'))
         command = self.guard.command(wanted)
@@ -105,9 +110,8 @@ def bias_all(senses: Mapping[str, Sense], q: np.ndarray, row: np.ndarray, schema
 
 def act_on(q: np.ndarray, schema, exploration: Exploration) -> np.ndarray:
     """Return the action: q with exploration on the body's part (design: body alone explores)."""
-    q = np.clip(q, -8.0, 8.0).astype(np.float32)
-    part = schema.slices['body']
-    q[part] = np.clip(q[part] + exploration(), -8.0, 8.0)
+    q, part = bounded(q), schema.slices['body']
+    q[part] = bounded(q[part] + exploration())
     return q
 
 

@@ -206,16 +206,23 @@ class ContinuousQ(nn.Module):
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
-    def decide(self, state: np.ndarray, explore: bool = True,
+    def decide(self, state: np.ndarray, vary: float = 1.0,
                rng: torch.Generator | None = None) -> tuple[np.ndarray, float]:
-        """Return :meth:`act` (a,) and :meth:`value` of one state (d,), at once; rng explores."""
+        """Return an action (a,) and the :meth:`value` of one state (d,), at once.
+
+        Args:
+            state: (d,).
+            vary: share of the actor's spread by which the action varies; 0: the best is taken.
+            rng: of that.
+
+        """
         read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
         mean, log_std = self.acting(read)
         best = torch.tanh(mean)
         value = float(self.critics(read, best).amin()) * float(self.unit)
-        if explore:
+        if vary:
             noise = torch.randn(mean.shape, generator=rng)
-            best = torch.tanh(mean + log_std.exp() * noise)
+            best = torch.tanh(mean + vary * log_std.exp() * noise)
         return best[0].numpy(), value * (1 - self.settings.discount)
 
     @torch.inference_mode()

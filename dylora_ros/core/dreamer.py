@@ -10,6 +10,7 @@ from dylora_ros.core.agent import bias_all, finish, split
 from dylora_ros.core.context import FLAG_BOOT, FLAG_DREAM, FLAG_REJECTED, GlobalContext
 from dylora_ros.core.cycle import Composer
 from dylora_ros.core.features import lived
+from dylora_ros.core.motor import bounded
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.will import Will
@@ -99,9 +100,9 @@ class Dreamer:
                 composer.put(name, sense.dream().x, stamp)
         row = composer.compose(stamp)
         prediction = self.predictor.observe(row)
-        q = np.clip(prediction.q, -8, 8).astype(np.float32)
-        if self.will is not None and not self.will.rests(row):
-            q, prediction.value = self.will(prediction)
+        q = bounded(prediction.q)
+        if self.will is not None:
+            q, prediction.value = self.will(row, prediction)
         bias_all(self.senses, q, row, schema)
         command = self.senses['body'].act(split(q, schema, 'body'))
         self.senses['body'].acted(command)

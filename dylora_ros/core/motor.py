@@ -1,11 +1,27 @@
 """Between the predicted LR state and the joints: exploration, and the guard."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 # what is usual; with much more the head drifts into the corners of its range and stays there
 EXPLORATION = 0.2
+_LIMIT = 8.0          # of the numbers of an LR state that is wished for
+
+
+class Reachable(Protocol):
+    """A body whose LR states can be chosen (``modalities.body.Body``).
+
+    ``reachable``: command (joints,) -> its LR state (sites, rank) after it.
+    """
+
+    def reachable(self, command: np.ndarray) -> np.ndarray: ...
+
+
+def bounded(q: np.ndarray) -> np.ndarray:
+    """Return LR states that may be wished for, as a copy in float32."""
+    return np.clip(q, -_LIMIT, _LIMIT).astype(np.float32)
 
 
 class Exploration:

@@ -7,7 +7,6 @@ judges is the command really applied, after the guard.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import feature_width, features, inner_states, lived
 from dylora_ros.core.judging import RewardModel
+from dylora_ros.core.motor import bounded, Reachable
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.recollection import recollected, since
@@ -29,12 +29,12 @@ from dylora_ros.core.rows import (
     RowSchema,
     WORDS,
 )
-from dylora_ros.core.search import Poser, Search
 from dylora_ros.core.trajectory import Trajectory
 
 _PART = 256           # rows read at once
-REST = 0.05           # share of the stretches in which it rests
-STRETCH = 25, 75      # cycles
+# Share of the actor's spread by which it varies its commands. Childhood was babbled and who is
+# badly off searches, so that more of it only loses what it has in view (decision 090).
+VARY = 0.5
 SIGHT = 'vision'
 BACK = 12             # rows in which the moment of a frame is looked for
 NEAR = 30e6           # ns
@@ -121,54 +121,31 @@ class Lived:
         return states(np.broadcast_to(context, (2, len(context))), pair, self._schema)[-1]
 
 
-class Reachable(Poser, Protocol):
-    """A body whose LR states a will chooses (``modalities.body.Body``).
-
-    ``reachable``: command (joints,) -> its LR state (sites, rank) after it.
-    """
-
-    def reachable(self, command: np.ndarray) -> np.ndarray: ...
-
-
 class Will:
     """Chooses the body's next LR state; the other senses keep what q predicts for them.
 
-    It explores by varying its commands and by resting now and then; exploring or not, it searches
-    when it has been badly off for a while (:class:`~dylora_ros.core.search.Search`).
+    It explores by varying its commands.
 
     Args:
         dqn: of :func:`state_width` states and a command's actions.
         schema: of the rows.
         body: whose LR states it chooses.
-        seed: of its rests, searches and of its exploration.
+        seed: of its exploration.
     """
 
     def __init__(self, dqn: ContinuousQ, schema: RowSchema, body: Reachable, seed: int = 0):
         self.dqn, self._schema, self._body = dqn, schema, body
         self.explore = True
-        self._rng = np.random.default_rng(seed)
         self._noise = torch.Generator().manual_seed(seed)
-        self._left, self._resting = 0, False
-        self._search = Search(body, seed)
         self._lived = Lived(schema)
 
-    def rests(self, row: np.ndarray) -> bool:
-        """Whether habit (q's own prediction) is to act on this row; ask once a cycle."""
+    def __call__(self, row: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, float]:
+        """Return the composite (w,) to bring about at a row, and the happiness; every row once."""
         self._lived.take(row)
-        if self._left <= 0:
-            self._left = int(self._rng.integers(*STRETCH))
-            self._resting = self._rng.random() < REST
-        self._left -= 1
-        return self.explore and self._resting
-
-    def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
-        """Return the composite (w,) to bring about at the row last asked of, and the happiness."""
-        command, value = self.dqn.decide(self._lived.state(prediction), self.explore,
-                                         self._noise)
-        searched = self._search(prediction.rewarded)
-        command = command if searched is None else searched
-        q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
-        q[self._schema.slices['body']] = np.clip(self._body.reachable(command), -8.0, 8.0).ravel()
+        command, value = self.dqn.decide(self._lived.state(prediction),
+                                         VARY if self.explore else 0.0, self._noise)
+        q = bounded(prediction.q)
+        q[self._schema.slices['body']] = bounded(self._body.reachable(command)).ravel()
         return q, value
 
 

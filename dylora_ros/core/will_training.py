@@ -20,12 +20,13 @@ from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.features import inner_states
 from dylora_ros.core.judging import RewardModel
 from dylora_ros.core.lowrank import SchemaError
+from dylora_ros.core.motor import Reachable
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.reading import FILE, Reading
 from dylora_ros.core.rows import FLAG_BOOT, RowSchema
 from dylora_ros.core.sleep import finite
 from dylora_ros.core.trajectory import Sampler, Trajectory
-from dylora_ros.core.will import judged_anew, Reachable, state_width, trajectory, Will
+from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 
 # One row of reward a target, and rows drawn by surprise alone: with three, and drawn also by the
 # critic's error, it learned several times slower (decision 073). Without the bound it did not

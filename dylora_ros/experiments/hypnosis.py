@@ -82,7 +82,7 @@ def day(agent: Agent, world, pay: Pay, will, born: int) -> list[bool]:
     agent.wake()
     for sense in agent.senses.values():
         sense.forget_expectation()
-    agent.will = Held(world, agent.senses['body'], schema.slices['body'], SCREEN_AT, 0)
+    agent.will = Held(world, agent.senses['body'], schema.slices['body'], SCREEN_AT)
     for i in range(DAY):
         if i == HELD:
             agent.will = will

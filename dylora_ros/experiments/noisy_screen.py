@@ -17,7 +17,7 @@ import torch
 
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.judging import news
-from dylora_ros.core.motor import EXPLORATION
+from dylora_ros.core.motor import bounded, EXPLORATION
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.coupling_data import HEAD
@@ -39,33 +39,26 @@ _GAIN = 2.0                      # of speed, for a radian; pan is to the left, t
 
 
 class Held:
-    """Turns the head towards a place, in the will's stead, from some cycle on.
+    """Turns the head towards a place, in the will's stead.
 
     Args:
         world: looked at.
         body: sense whose LR states its commands are.
         part: slice of the body's numbers in a composite.
-        at: (3,) place in the world, m; None: never.
-        since: cycle.
+        at: (3,) place in the world, m.
     """
 
-    def __init__(self, world, body, part: slice, at, since: int):
+    def __init__(self, world, body, part: slice, at):
         self._world, self._body, self._part, self._at = world, body, part, at
-        self._left = since
 
-    def rests(self, row: np.ndarray) -> bool:
-        """Whether habit still acts; asked once a cycle."""
-        self._left -= 1
-        return self._at is None or self._left >= 0
-
-    def __call__(self, prediction: Prediction) -> tuple[np.ndarray, float]:
+    def __call__(self, row: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about, and no value."""
         # by the joints and not by the view: the shorter way round may be barred by a limit
         x, y, z = self._at
         wanted = np.array([np.arctan2(y, x), -np.arctan2(z - HEAD, np.hypot(x, y))])
         command = np.clip(_GAIN * (wanted - self._world.joints().position), -1, 1)
-        q = np.clip(prediction.q, -8.0, 8.0).astype(np.float32)
-        q[self._part] = np.clip(self._body.reachable(command), -8.0, 8.0).ravel()
+        q = bounded(prediction.q)
+        q[self._part] = bounded(self._body.reachable(command)).ravel()
         return q, 0.0
 
 
@@ -83,11 +76,12 @@ def live(target: str, seed: int, network: QNetwork, folder: Path) -> dict[str, n
     cycles = HABIT + HELD
     agent, log = fresh_agent(senses, folder / f'{target}-{seed}.gc', network, cycles, world,
                              EXPLORATION, seed)
-    agent.will = Held(world, senses['body'], log.schema.slices['body'], TARGETS[target], HABIT)
     feed = Feed(world, agent.guard)
     world.reset()
     wrong = np.zeros(cycles)
     for i in range(cycles):
+        if i == HABIT and TARGETS[target] is not None:
+            agent.will = Held(world, senses['body'], log.schema.slices['body'], TARGETS[target])
         signals = feed(i)
         wrong[i] = error_of_sight(senses['vision'], signals)
         world.apply(agent.step(round(world.time * 1e9), signals))

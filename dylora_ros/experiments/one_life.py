@@ -19,6 +19,7 @@ from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.phases import Tiredness
 from dylora_ros.core.predictor import Forgetful, Predictor, QNetwork
 from dylora_ros.core.reward import Projector, StatementReward, Statements
+from dylora_ros.core.search import Search
 from dylora_ros.core.sleep import train
 from dylora_ros.core.trajectory import Trajectory
 from dylora_ros.core.will import judged_anew, trajectory
@@ -150,7 +151,7 @@ class Days:
         agent = Agent(senses, log, predictor, guard_for(world),
                       Exploration(sites * rank, EXPLORATION, period=PERIOD,
                                   seed=1000 * self.seed + day),
-                      will)
+                      will, Search(body, self.schema, 1000 * self.seed + day))
         born = last_stamp(log) + PAUSE if log.committed else 0
         judge = self._true if self.arm == 'true_reward' else self._stated
         return Life(world, agent, judge, self.arm == 'deaf', born=born)

@@ -46,12 +46,7 @@ class Shown:
         self._rng = np.random.default_rng(seed)
         self._cycle = 0
 
-    @staticmethod
-    def rests(row: np.ndarray) -> bool:
-        """Return False: it explores by itself."""
-        return False
-
-    def __call__(self, prediction) -> tuple[np.ndarray, float]:
+    def __call__(self, row: np.ndarray, prediction) -> tuple[np.ndarray, float]:
         """Return the composite q to act on, and no value."""
         agent = self._agent
         if self._cycle % STRETCH == 0:

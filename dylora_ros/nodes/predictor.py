@@ -9,6 +9,7 @@ from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.motor import EXPLORATION, Exploration
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.seal import Sender
+from dylora_ros.core.search import Search
 from dylora_ros.modalities import registry
 from dylora_ros.modalities.specs import body_signal
 from dylora_ros.nodes.actuator import JOINTS, RATE
@@ -32,8 +33,8 @@ class PredictorNode(AgentNode):
         RATE, JOINTS, CAPACITY, WINDOW,
         Param('exploration', EXPLORATION, 'Standard deviation of the noise on the body\'s '
               'predicted LR state (which has unit variance), before a first sleep has made a '
-              'will; a will explores by its own learned spread. 0: neither explores, but '
-              'a will that is badly off searches.', 0.0, 3.0),
+              'will; a will explores by half of its own learned spread. 0: neither explores, but '
+              'both search when they have been badly off for a while.', 0.0, 3.0),
         Param('seed', 0, 'Seed of exploration, dreams and training.', 0, 2**31 - 1),
         Param('rem_seconds', 60.0, 'Budget of a REM phase, s.', 0.0, 36000.0),
         Param('nrem_seconds', 300.0, 'Budget of an NREM phase, s.', 0.0, 36000.0),
@@ -67,6 +68,7 @@ class PredictorNode(AgentNode):
         # a twin of the actuator's body: which of its LR states can be reached from here
         self.body = registry.make('body', len(v['joints']), weights_dir(v['weights']))
         self.will = self._load_will()
+        self.search = Search(self.body, schema, v['seed'])
         self._body_bit = 1 << list(schema.modalities).index('body')
         self._dreams = Sender(life().secret, 'dream')
         self.sleeper = None
@@ -153,13 +155,16 @@ class PredictorNode(AgentNode):
         row = messages.row(message, self.log.schema.dtype)
         stamp, schema = int(row['stamp']), self.log.schema
         prediction = self.predictor.observe(row)
-        if (self.will is None or self._joints is None or not row['mask'] & self._body_bit
-                or self.will.rests(row)):
-            q = act_on(prediction.q, schema, self.exploration)
-        else:
+        felt = self._joints is not None and row['mask'] & self._body_bit
+        if felt:
             self.body.forget_expectation()           # surprise is the actuator's to tell
             self.body.observe(body_signal(*self._joints, self._command))
-            q, prediction.value = self.will(prediction)
+        if self.will is None or not felt:
+            q = act_on(prediction.q, schema, self.exploration)
+        else:
+            q, prediction.value = self.will(row, prediction)
+        if felt:
+            q = self.search(q, prediction.rewarded)
         self.body.bias(split(q, schema, 'body'))
         # the body first: its command is what the cycle waits for
         for name in reversed(MODALITIES):

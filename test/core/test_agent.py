@@ -1,6 +1,7 @@
 """The agent in lockstep, with small hand-made senses."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dylora_ros.core.context import FLAG_BOOT, GlobalContext
 from dylora_ros.core.motor import CommandError, Exploration, Guard, Limits
 from dylora_ros.core.phases import Phase
 from dylora_ros.core.predictor import Predictor, QNetwork
+from dylora_ros.core.search import PATIENCE, Search
 
 PERIOD = 40_000_000     # ns
 
@@ -101,6 +103,19 @@ def test_the_action_is_the_applied_command_normalised(born):
 def test_commands_obey_the_slew(born):
     commands, _ = live(born(scale=4.0))
     assert np.abs(np.diff(commands, axis=0)).max() <= 5.0 * 0.04 + 1e-9
+
+
+@pytest.mark.parametrize(('reward', 'searches'), [(-0.9, True), (0.0, False)])
+def test_a_newborn_that_is_badly_off_searches_as_well(born, small_schema, reward, searches):
+    agent = born()
+    pose = SimpleNamespace(anywhere=lambda rng: 0.0, towards=lambda pose: np.ones(2),
+                           reachable=lambda command: np.full((2, 2), 5.0))
+    agent.search = Search(pose, small_schema)
+    for i in range(PATIENCE + 5):
+        agent.step(PERIOD * (i + 1), {'body': np.zeros(3)}, reward)
+    q = agent.log.rows(0, PATIENCE + 5)['q'][:, small_schema.slices['body']]
+    assert (q[-1] == 5.0).all() == searches
+    assert not (q[:PATIENCE] == 5.0).any()
 
 
 def test_the_stored_q_is_what_biased_the_senses(born, small_schema):

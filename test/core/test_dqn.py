@@ -211,7 +211,7 @@ def test_to_decide_is_to_act_and_to_value():
     torch.manual_seed(0)
     dqn = ContinuousQ(3, 2)
     state = np.array([0.3, -1.0, 2.0], np.float32)
-    action, value = dqn.decide(state, explore=False)
+    action, value = dqn.decide(state, vary=0.0)
     np.testing.assert_allclose(action, dqn.act(state, explore=False), rtol=1e-5)
     assert value == pytest.approx(float(dqn.value(state)[0]), rel=1e-5)
     torch.manual_seed(5)

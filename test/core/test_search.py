@@ -1,9 +1,14 @@
 """Looking elsewhere when it has been bad for a while."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from dylora_ros.core.search import LONGEST, PATIENCE, Search
+
+SCHEMA = SimpleNamespace(slices={'vision': slice(0, 2), 'body': slice(2, 3)})
+WISH = np.float32([0.1, 0.2, 7.0])        # of a body that no search wishes for
 
 
 class Arm:
@@ -19,15 +24,19 @@ class Arm:
     def towards(self, pose):
         return np.clip((pose - self.at) / 0.1, -1, 1)
 
+    def reachable(self, command):
+        return command[None]
+
     def go(self, command):
         self.at += 0.0 if self._stuck or command is None else 0.1 * float(command[0])
 
 
 def searched(arm, rewards):
-    """Return the commands of a search that is told these rewards."""
-    search, out = Search(arm), []
+    """Return the commands of a search that is told these rewards; None: what was wished."""
+    search, out = Search(arm, SCHEMA), []
     for reward in rewards:
-        out.append(search(reward))
+        q = search(WISH, reward)
+        out.append(None if np.array_equal(q, WISH) else q[2:])
         arm.go(out[-1])
     return out
 
@@ -36,6 +45,14 @@ def test_it_waits_before_it_searches():
     commands = searched(Arm(), [-0.9] * (PATIENCE + 1))
     assert commands[:PATIENCE] == [None] * PATIENCE
     assert commands[PATIENCE] is not None
+
+
+def test_it_moves_the_body_alone():
+    search = Search(Arm(), SCHEMA)
+    for _ in range(PATIENCE + 1):
+        q = search(WISH, -0.9)
+    assert np.array_equal(q[:2], WISH[:2])
+    assert WISH[2] == 7.0, 'the wish itself stays'
 
 
 @pytest.mark.parametrize('reward', [-0.4, None])

@@ -14,7 +14,6 @@ from dylora_ros.core.predictor import Predictor
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.core.recollection import Recollecting
 from dylora_ros.core.rows import RowSchema
-from dylora_ros.core.search import PATIENCE
 from dylora_ros.core.will import (
     aligned,
     context_width,
@@ -24,6 +23,7 @@ from dylora_ros.core.will import (
     state_width,
     states,
     trajectory,
+    VARY,
     Will,
 )
 
@@ -47,8 +47,7 @@ def test_it_chooses_the_body_and_leaves_the_other_senses_to_q(small_schema):
     row = some_rows(small_schema, 1)[0]
     predicted = np.arange(10, dtype=np.float32) / 10
     will = Will(dqn, small_schema, motor)
-    will.rests(row)
-    q, value = will(Prediction(predicted, 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+    q, value = will(row, Prediction(predicted, 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
     assert np.array_equal(q[:6], predicted[:6])
     assert np.array_equal(q[6:], np.full(4, 0.5))
     assert motor.commands[0].shape == (2,)
@@ -132,12 +131,11 @@ def test_acting_and_learning_know_the_same_state(log):
     rows['reward'], rows['reward_stamp'][1:] = np.sin(np.arange(30) / 3), rows['stamp'][:-1]
     seen = []
     dqn = SimpleNamespace(
-        decide=lambda state, explore, rng: seen.append(state) or (np.zeros(2), 0.0))
+        decide=lambda state, vary, rng: seen.append(state) or (np.zeros(2), 0.0))
     will = Will(dqn, small_schema, Motor())
     for row in rows:
-        will.rests(row)
-        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32),
-                        recollecting.at(int(row['stamp']))))
+        will(row, Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32),
+                             recollecting.at(int(row['stamp']))))
         log.append_row(row.copy())
     known = trajectory(rows, np.zeros((30, 96)), small_schema).states
     assert np.allclose(seen, known)
@@ -199,23 +197,20 @@ def test_reading_that_is_cut_short_leaves_out_the_oldest_rows(small_schema):
     np.testing.assert_allclose(part, whole[-len(part):], atol=1e-5)
 
 
-def test_a_will_rests_for_whole_stretches(small_schema):
-    will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
-    row = some_rows(small_schema, 1)[0]
-    rested = np.array([will.rests(row) for _ in range(50_000)])
-    assert rested.mean() == pytest.approx(0.05, abs=0.02)
-    assert np.diff(np.flatnonzero(np.diff(rested.astype(int)))).min() >= 25
-
-
-def test_a_will_that_does_not_explore_never_rests(small_schema):
-    will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, None, seed=1)
-    will.explore = False
-    row = some_rows(small_schema, 1)[0]
-    assert not any(will.rests(row) for _ in range(5000))
+@pytest.mark.parametrize(('explore', 'varied'), [(True, VARY), (False, 0.0)])
+def test_who_explores_varies_its_commands(small_schema, explore, varied):
+    asked = []
+    dqn = SimpleNamespace(
+        decide=lambda state, vary, rng: asked.append(vary) or (np.zeros(2), 0.0))
+    will = Will(dqn, small_schema, Motor())
+    will.explore = explore
+    will(some_rows(small_schema, 1)[0],
+         Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+    assert asked == [varied]
 
 
 class Motor:
-    """A body of two joints that is always asked for poses at (1, -1), and gets there at once."""
+    """A body that takes note of what is asked of it."""
 
     def __init__(self, state=0.0):
         self.commands, self._state = [], state
@@ -223,37 +218,6 @@ class Motor:
     def reachable(self, command):
         self.commands.append(command)
         return np.full((2, 2), self._state)
-
-    def anywhere(self, rng):
-        return np.array([1.0, -1.0])
-
-    def towards(self, pose):
-        return pose
-
-
-def commands_of(schema, reward, cycles=200):
-    """Return what a will commands whose own wish is always (0.3, 0.3), rewarded like this."""
-    motor = Motor()
-    dqn = SimpleNamespace(decide=lambda state, explore, rng: (np.full(2, 0.3), 0.0))
-    will = Will(dqn, schema, motor)
-    will.explore = False
-    row = some_rows(schema, 1)[0]
-    for _ in range(cycles):
-        will.rests(row)
-        will(Prediction(np.zeros(10), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32),
-                        rewarded=reward))
-    return np.array(motor.commands)
-
-
-def test_a_will_that_is_badly_off_searches(small_schema):
-    commands = commands_of(small_schema, -0.6)
-    assert (commands[:PATIENCE] == 0.3).all()
-    assert (commands[PATIENCE:] == [1.0, -1.0]).all()
-
-
-@pytest.mark.parametrize('reward', [-0.4, None])
-def test_a_will_that_is_well_or_does_not_know_acts_by_itself(small_schema, reward):
-    assert (commands_of(small_schema, reward) == 0.3).all()
 
 
 def test_an_older_life_is_judged_by_the_statements_of_today(small_schema):
@@ -272,8 +236,8 @@ def test_what_it_tries_depends_on_its_seed_not_on_who_draws_beside_it(small_sche
         motor = Motor()
         will = Will(ContinuousQ(state_width(small_schema), 2), small_schema, motor, seed)
         torch.rand(beside)
-        will.rests(some_rows(small_schema, 1)[0])
-        will(Prediction(np.zeros(10, np.float32), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
+        will(some_rows(small_schema, 1)[0],
+             Prediction(np.zeros(10, np.float32), 0.0, 0.0, np.zeros(4), np.zeros(96, np.float32)))
         return motor.commands[0]
 
     assert np.array_equal(tried(1, 0), tried(seed, 3)) == same

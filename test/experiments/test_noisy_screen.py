@@ -22,23 +22,15 @@ def world():
 @pytest.mark.parametrize('away', [-1.0, 0.0, 1.0])
 def test_the_head_is_turned_to_what_it_is_held_to_from_anywhere(world, target, away):
     body = SimpleNamespace(reachable=lambda command: command)
-    held, guard = Held(world, body, slice(0, 2), TARGETS[target], 0), guard_for(world)
+    held, guard = Held(world, body, slice(0, 2), TARGETS[target]), guard_for(world)
     for _ in range(75):          # to a limit of its range, or nowhere
         world.apply(guard.command(np.array([away, 0.0])))
         world.step(PERIOD)
     for _ in range(150):
-        assert not held.rests(None)
-        command, _ = held(SimpleNamespace(q=np.zeros(2)))
+        command, _ = held(None, SimpleNamespace(q=np.zeros(2)))
         world.apply(guard.command(command))
         world.step(PERIOD)
     assert np.abs(direction_to(world, TARGETS[target])).max() < 0.1
-
-
-def test_habit_acts_until_the_head_is_taken_and_always_where_it_is_not():
-    held = Held(None, None, slice(0), TARGETS['screen'], 2)
-    assert [held.rests(None) for _ in range(4)] == [True, True, False, False]
-    free = Held(None, None, slice(0), TARGETS['about'], 2)
-    assert all(free.rests(None) for _ in range(4))
 
 
 def test_a_life_is_told_by_the_time_since():

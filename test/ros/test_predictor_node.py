@@ -1,5 +1,7 @@
 """The predictor node acts by the will that an earlier sleep left, and only then."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dylora_ros import graph  # noqa: E402
 from dylora_ros.core.dqn import ContinuousQ  # noqa: E402
 from dylora_ros.core.phases import Phase  # noqa: E402
 from dylora_ros.core.qnetwork import QNetwork  # noqa: E402
+from dylora_ros.core.search import PATIENCE  # noqa: E402
 from dylora_ros.core.will import state_width  # noqa: E402
 from dylora_ros.core.will_training import Chest  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402
@@ -86,6 +89,22 @@ def test_without_a_will_or_a_body_felt_q_acts_as_ever(bench, lacking):
     assert value == pytest.approx(alone.value, abs=1e-5)
     part = mind.node.log.schema.slices['body']
     np.testing.assert_allclose(q.ravel(), np.clip(alone.q[part], -8, 8), atol=1e-4)
+
+
+@pytest.mark.parametrize(('reward', 'searches'), [(-0.9, True), (0.0, False), (None, False)])
+@pytest.mark.parametrize('newborn', [True, False])
+def test_who_is_badly_off_searches(bench, monkeypatch, newborn, reward, searches):
+    if not newborn:
+        wish(bench, [0.6, -0.4])
+    mind = Mind(bench, exploration=0.0)
+    mind.feel()
+    monkeypatch.setattr(
+        mind.node.predictor, 'observe',
+        lambda row, old=mind.node.predictor.observe: replace(old(row), rewarded=reward))
+    monkeypatch.setattr(mind.node.search, '_bad', PATIENCE - 1)
+    wished = mind.say()[1]
+    mind.node.body.bias(np.zeros_like(wished))       # as before the first moment
+    assert np.allclose(mind.say()[1], wished, atol=1e-3) != searches
 
 
 def test_a_damaged_will_is_told_and_q_acts(bench):
