@@ -80,9 +80,11 @@ class Watch:
         self._own[path] = self._own.get(path, 0) + times
 
     def _run(self):
+        poll = select.poll()           # select() knows no descriptor beyond 1023
+        for fd in (self._fd, self._wake):
+            poll.register(fd, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._fd, self._wake], [], [])
-            if self._wake in ready:
+            if self._wake in dict(poll.poll()):
                 return
             raw, at = os.read(self._fd, 65536), 0
             while at < len(raw):

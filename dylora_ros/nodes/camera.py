@@ -5,14 +5,17 @@ import glob
 from pathlib import Path
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dylora_ros.modalities.base import Percept
 from dylora_ros.modalities.specs import vision_spec
 from dylora_ros.nodes.sense import MEMORY, SenseNode, WEIGHTS
 from dylora_ros.ros import messages
 from dylora_ros.ros.parameters import Param
+
+if TYPE_CHECKING:
+    from dylora_ros.modalities.base import Percept
 
 _PATIENCE = 20        # tenths of a second without a frame, after which it is opened again
 
@@ -129,7 +132,7 @@ class CameraNode(SenseNode):
             self._encoded.took(stamp)
             self.perceive(frame, stamp)
 
-    def sense(self, signal, stamp: int) -> Percept:
+    def sense(self, signal, stamp: int) -> 'Percept':
         """Take in a frame: whole, if it is one that the decoder foretold (worker thread)."""
         if not self._foreseen.due(stamp):
             return self.modality.glance(signal)

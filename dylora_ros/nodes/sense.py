@@ -1,13 +1,17 @@
 """Base of the nodes that wrap one modality: signal in, LR state and surprise out."""
 
+from typing import TYPE_CHECKING
+
 from dylora_ros.core.phases import Phase
 from dylora_ros.modalities import registry
-from dylora_ros.modalities.base import Percept
 from dylora_ros.modalities.keyframes import Keyframes
 from dylora_ros.paths import memory_dir
 from dylora_ros.ros import messages
 from dylora_ros.ros.node import AgentNode, Worker
 from dylora_ros.ros.parameters import Param
+
+if TYPE_CHECKING:          # its module needs torch, which listing the parameters does without
+    from dylora_ros.modalities.base import Percept
 
 MEMORY = Param('memory', '', 'Folder of the agent\'s memory; empty: the XDG data folder.')
 WEIGHTS = Param('weights', '', 'Folder of low-rank weights; empty: the shipped ones.')
@@ -97,7 +101,7 @@ class SenseNode(AgentNode):
         self.publish(f'{name}/x', messages.tensor_msg(percept.x, stamp, name))
         self.perceived(stamp)
 
-    def sense(self, signal, stamp: int) -> Percept:
+    def sense(self, signal, stamp: int) -> 'Percept':
         """Take in a signal; remember the moment if one is due (worker thread)."""
         percept = self.modality.observe(signal)
         if self.phase == Phase.AWAKE and self.keyframes.due(stamp):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 
 import pytest
@@ -98,6 +99,28 @@ def test_a_touched_file_is_told(watched, touch, words):
     path, told, _ = watched
     touch(path)
     assert soon(lambda: any(p == path and words in what for p, what in told)), told
+
+
+@pytest.fixture
+def many_files_open():
+    """Let every file that is opened now have a descriptor beyond 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip(f'this process may open {hard} files only')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    files = [os.open(os.devnull, os.O_RDONLY)]
+    while files[-1] < 1023:
+        files.append(os.open(os.devnull, os.O_RDONLY))
+    yield
+    for fd in files:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_with_many_files_is_told_as_well(many_files_open, watched):
+    path, told, _ = watched
+    path.write_text('good: [b]')
+    assert soon(lambda: told)
 
 
 def test_reading_and_neighbours_are_not_told(watched):
