@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-import resource
 import sys
 
 import pytest
@@ -15,11 +14,6 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 for _name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
     os.environ.setdefault(_name, '1')
 os.environ.setdefault('MUJOCO_GL', 'egl')
-
-# every node of the suite leaves some descriptors of the middleware open; a shell allows 1024
-_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-_wanted = 8192 if _hard == resource.RLIM_INFINITY else min(8192, _hard)
-resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, _wanted), _hard))
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

@@ -1,5 +1,6 @@
 """A private ROS context a test, and a probe node to talk to the node under test."""
 
+import gc
 import time
 
 import pytest
@@ -98,6 +99,7 @@ class Bench:
         self.probe.destroy_node()
         self.executor.shutdown()
         rclpy.try_shutdown(context=self.context)
+        gc.unfreeze()        # what was frozen at configure is to go: a node holds descriptors
 
 
 @pytest.fixture
