@@ -24,6 +24,13 @@ def bounded(q: np.ndarray) -> np.ndarray:
     return np.clip(q, -_LIMIT, _LIMIT).astype(np.float32)
 
 
+def commanded(q: np.ndarray, command: np.ndarray, body: Reachable, part: slice) -> np.ndarray:
+    """Return a composite (w,), its body's ``part`` brought about by a command (joints,)."""
+    q = bounded(q)
+    q[part] = bounded(body.reachable(command)).ravel()
+    return q
+
+
 class Exploration:
     """Bounded Ornstein-Uhlenbeck noise on the body's predicted LR state.
 

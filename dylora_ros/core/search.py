@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dylora_ros.core.judging import BAD
-from dylora_ros.core.motor import bounded, Reachable
+from dylora_ros.core.motor import commanded, Reachable
 from dylora_ros.core.rows import RowSchema
 
 PATIENCE = 50         # cycles, in which the will may find by itself what it misses
@@ -52,11 +52,7 @@ class Search:
 
         """
         command = self._command(reward)
-        if command is None:
-            return q
-        q = q.copy()
-        q[self._part] = bounded(self._body.reachable(command)).ravel()
-        return q
+        return q if command is None else commanded(q, command, self._body, self._part)
 
     def _command(self, reward: float | None) -> np.ndarray | None:
         self._bad = self._bad + 1 if reward is not None and reward < BAD else 0

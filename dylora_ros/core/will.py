@@ -16,7 +16,7 @@ from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import feature_width, features, inner_states, lived
 from dylora_ros.core.judging import RewardModel
-from dylora_ros.core.motor import bounded, Reachable
+from dylora_ros.core.motor import commanded, Reachable
 from dylora_ros.core.predictor import nothing
 from dylora_ros.core.qnetwork import QNetwork, WIDTH
 from dylora_ros.core.recollection import recollected, since
@@ -144,9 +144,8 @@ class Will:
         self._lived.take(row)
         command, value = self.dqn.decide(self._lived.state(prediction),
                                          VARY if self.explore else 0.0, self._noise)
-        q = bounded(prediction.q)
-        q[self._schema.slices['body']] = bounded(self._body.reachable(command)).ravel()
-        return q, value
+        part = self._schema.slices['body']
+        return commanded(prediction.q, command, self._body, part), value
 
 
 @torch.inference_mode()

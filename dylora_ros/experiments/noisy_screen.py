@@ -17,7 +17,7 @@ import torch
 
 from dylora_ros.core.cycle import Prediction
 from dylora_ros.core.judging import news
-from dylora_ros.core.motor import bounded, EXPLORATION
+from dylora_ros.core.motor import commanded, EXPLORATION
 from dylora_ros.core.qnetwork import QNetwork
 from dylora_ros.experiments.babble import PERIOD
 from dylora_ros.experiments.coupling_data import HEAD
@@ -57,9 +57,7 @@ class Held:
         x, y, z = self._at
         wanted = np.array([np.arctan2(y, x), -np.arctan2(z - HEAD, np.hypot(x, y))])
         command = np.clip(_GAIN * (wanted - self._world.joints().position), -1, 1)
-        q = bounded(prediction.q)
-        q[self._part] = bounded(self._body.reachable(command)).ravel()
-        return q, 0.0
+        return commanded(prediction.q, command, self._body, self._part), 0.0
 
 
 def error_of_sight(sight, signals: dict[str, np.ndarray]) -> float:
