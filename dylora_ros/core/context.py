@@ -27,6 +27,7 @@ import zlib
 
 import numpy as np
 
+from dylora_ros.core.commit import begin, CommitCounter
 from dylora_ros.core.rows import (
     FLAG_BOOT,
     FLAG_DREAM,
@@ -44,12 +45,8 @@ VERSION = 2
 HEADER = 4096
 SLACK = 64                              # rows; 2.5 s at 25 Hz
 _FIXED = struct.Struct('<8sIIIIQI')     # magic, version, header, row size, slack, capacity, text
-_COMMIT_AT = 128                        # commit word, uint64, alone on its cache line
-_COPY_AT = 192                          # the same, written after it
 _DIGEST_AT = 256
 _SCHEMA_AT = 320
-_COUNT_BITS = 48
-_COUNT_MASK = (1 << _COUNT_BITS) - 1
 _CHUNK = 16384                          # rows looked at in one go
 AHEAD = 256                             # rows whose pages are fetched before the writer comes
 
@@ -60,17 +57,6 @@ class ContextError(RuntimeError):
 
 class FormatError(ContextError):
     """A log of another version of this program."""
-
-
-def _seal(count: int) -> int:
-    """Return the commit word of a row count: the count and a checksum of it in one store."""
-    return count | (zlib.crc32(count.to_bytes(8, 'little')) & 0xffff) << _COUNT_BITS
-
-
-def _unseal(word: int) -> int | None:
-    """Return the row count of a commit word, None if it is damaged."""
-    count = word & _COUNT_MASK
-    return count if _seal(count) == word else None
 
 
 class GlobalContext:
@@ -125,8 +111,7 @@ class GlobalContext:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(self._file.fileno(), size, access=access)
         self._size = row_size
-        self._commit = np.frombuffer(self._map, '<u8', 1, _COMMIT_AT)
-        self._copy = np.frombuffer(self._map, '<u8', 1, _COPY_AT)
+        self._counter = CommitCounter(self._map)
         self._rows = np.frombuffer(self._map, self.schema.dtype, self._slots, header)
 
     def _recover(self):
@@ -136,7 +121,7 @@ class GlobalContext:
         order: rows at the end that are not whole are given up.
         """
         count = self.committed
-        if _unseal(int(self._commit[0])) is None:      # the copy may be a row behind
+        if self._counter.damaged:
             while self._whole(count):
                 count += 1
         while count > 0 and count > self.committed - self.capacity and not self._whole(count - 1):
@@ -144,15 +129,10 @@ class GlobalContext:
         if count == 0 and self.committed > 0:
             raise ContextError(f'{self.path} holds no whole row of {self.committed}; restore a '
                                'copy, or move it away to start with an empty memory')
-        self._set_committed(count)
+        self._counter.set(count)
 
     def _whole(self, n: int) -> bool:
         return self.intact(self._rows[n % self._slots:][:1], np.array([n]))[0]
-
-    def _set_committed(self, count: int):
-        word = _seal(count)
-        self._commit[0] = word          # one aligned 8-byte store: rows are visible from here on
-        self._copy[0] = word
 
     @classmethod
     def create(cls, path: str | Path, schema: RowSchema, capacity: int) -> Path:
@@ -175,8 +155,7 @@ class GlobalContext:
         head[_SCHEMA_AT:_SCHEMA_AT + len(text)] = text
         head[_DIGEST_AT:_DIGEST_AT + 32] = hashlib.sha256(
             bytes(head[:_FIXED.size]) + text).digest()
-        struct.pack_into('<Q', head, _COMMIT_AT, _seal(0))
-        struct.pack_into('<Q', head, _COPY_AT, _seal(0))
+        begin(head)
         try:
             with open(part, 'wb') as file:
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -236,9 +215,7 @@ class GlobalContext:
             ContextError: both copies of the counter are damaged.
 
         """
-        count = _unseal(int(self._commit[0]))
-        if count is None:
-            count = _unseal(int(self._copy[0]))
+        count = self._counter.get()
         if count is None:
             raise ContextError(f'{self.path} has a damaged commit counter; restore a copy, or '
                                'move it away to start with an empty memory')
@@ -298,7 +275,7 @@ class GlobalContext:
         n = self.next          # not the file's count: another hand may have changed that
         self._put(n, bytearray(row.tobytes()))
         self.next = n + 1
-        self._set_committed(n + 1)
+        self._counter.set(n + 1)
         if n + AHEAD >= self._fetched:
             self._fetch_ahead()
         return n
@@ -399,7 +376,7 @@ class GlobalContext:
         """Release the file (and the writer's lock)."""
         if self._file.closed:
             return
-        self._commit = self._copy = self._rows = None
+        self._counter = self._rows = None
         self._map.close()
         self._file.close()
 
