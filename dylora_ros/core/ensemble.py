@@ -9,7 +9,7 @@ Legend: b batch, n rows, d state width, a action width.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 import json
 from pathlib import Path
 
@@ -109,8 +109,8 @@ class Ensemble(nn.Module):
             done += report.updates
             if report.updates:
                 told[turn] = report
-        means = {name: float(np.mean([getattr(r, name) for r in told.values()]))
-                 for name in LearnReport().as_dict() if name != 'updates'} if told else {}
+        means = {field.name: float(np.mean([getattr(r, field.name) for r in told.values()]))
+                 for field in fields(LearnReport) if field.name != 'updates'} if told else {}
         return LearnReport(done, **means)
 
     def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):

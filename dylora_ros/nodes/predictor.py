@@ -105,7 +105,8 @@ class PredictorNode(AgentNode):
         from dylora_ros.core.will_training import Chest
         chest = Chest(self.folder, self.log.schema)
         try:
-            will = chest.will(self.body, self.values['seed'])
+            # another seed after every sleep: it does not try the same again
+            will = chest.will(self.body, self.values['seed'] + self.log.committed)
         except SchemaError as error:
             self.get_logger().warning(f'no will: {error}')
             return None

@@ -125,6 +125,16 @@ def test_it_explores_unless_it_is_told_not_to(bench, exploration, same):
     assert np.allclose(first, mind.say()[1], atol=1e-5) == same
 
 
+@pytest.mark.parametrize(('lived', 'same'), [(0, True), (7, False)])
+def test_after_every_sleep_it_tries_something_else(bench, monkeypatch, lived, same):
+    wish(bench, [0.1, 0.1])
+    mind = Mind(bench)
+    first, log = mind.node._load_will(), mind.node.log
+    monkeypatch.setattr(type(log), 'committed', log.committed + lived)
+    tried = [will._noise.initial_seed() for will in (first, mind.node._load_will())]
+    assert (tried[0] == tried[1]) == same
+
+
 class Waking:
     """A sleep that ends as it is told, and never begins a process."""
 
