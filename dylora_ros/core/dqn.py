@@ -14,17 +14,24 @@ from collections.abc import Callable
 import copy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+import json
 import math
+from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
 import torch
 from torch import nn
 import torch.nn.functional as F
 
 from dylora_ros.core.actor_critic import Actor, CRITICS, Critics
+from dylora_ros.core.files import whole
+from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.trajectory import Batch, Sampler, Trajectory
 from dylora_ros.core.world_model import practised, WorldModel
 
+_FORMAT = 'dylora-dqn-1'
 _LIMIT = 8.0                   # states beyond this many standard deviations say nothing more
 _TRUSTED = 300                 # updates after which the actor practises in the world model
 _PRACTISED = 64                # rows of a batch from which it does
@@ -199,22 +206,23 @@ class ContinuousQ(nn.Module):
         return out.numpy().reshape(*np.shape(state)[:-1], -1)
 
     @torch.inference_mode()
-    def decide(self, state: np.ndarray,
-               noise: torch.Tensor | None = None) -> tuple[np.ndarray, float]:
+    def decide(self, state: np.ndarray, vary: float = 1.0,
+               rng: torch.Generator | None = None) -> tuple[np.ndarray, float]:
         """Return an action (a,) and the :meth:`value` of one state (d,), at once.
 
         Args:
             state: (d,).
-            noise: (a,) by which the action varies, in the actor's spreads; None: the best is
-                taken.
+            vary: share of the actor's spread by which the action varies; 0: the best is taken.
+            rng: of that.
 
         """
         read = self._read(torch.from_numpy(np.asarray(state, np.float32))[None])
         mean, log_std = self.acting(read)
         best = torch.tanh(mean)
         value = float(self.critics(read, best).amin()) * float(self.unit)
-        if noise is not None:
-            best = torch.tanh(mean + log_std.exp() * noise)
+        if vary:
+            noise = torch.randn(mean.shape, generator=rng)
+            best = torch.tanh(mean + vary * log_std.exp() * noise)
         return best[0].numpy(), value * (1 - self.settings.discount)
 
     @torch.inference_mode()
@@ -338,20 +346,53 @@ class ContinuousQ(nn.Module):
                            sampler.dreamt / max(sampler.rows, 1),
                            foresight)
 
-    def tensors(self, optimizers: bool = True) -> dict[str, torch.Tensor]:
-        """Return all that it is by name; with ``optimizers`` it goes on exactly where it was."""
-        out = dict(self.state_dict())
+    def save(self, path: str | Path, optimizers: bool = True, owner: str = ''):
+        """Write everything as safetensors, whole or not at all.
+
+        Args:
+            path: of the file.
+            optimizers: with their state, to go on learning exactly where it stopped.
+            owner: whose states these are; :meth:`load` refuses those of another.
+
+        """
+        tensors = dict(self.state_dict())
         if optimizers:
             for name, optimizer in self._optimizers.items():
                 for i, state in optimizer.state_dict()['state'].items():
-                    out |= {f'{name}.{i}.{k}': v for k, v in state.items()}
-        return {k: v.detach().contiguous().clone() for k, v in out.items()}
+                    tensors |= {f'{name}.{i}.{k}': v for k, v in state.items()}
+        tensors = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
+        with whole(path) as part:
+            save_file(tensors, str(part), metadata={
+                'format': _FORMAT, 'sizes': json.dumps(self.sizes), 'owner': owner,
+                'settings': json.dumps(asdict(self.settings))})
 
-    def restore(self, tensors: dict[str, torch.Tensor], optimizers: bool = True):
-        """Become what :meth:`tensors` told; without ``optimizers`` it acts at once."""
-        own = self.state_dict().keys()
-        self.load_state_dict({k: v for k, v in tensors.items() if k in own})
-        for name, optimizer in self._optimizers.items() if optimizers else ():
+    @classmethod
+    def load(cls, path: str | Path, sizes: tuple[int, int], owner: str = '',
+             optimizers: bool = True) -> 'ContinuousQ':
+        """Read what :meth:`save` wrote; without ``optimizers`` it acts at once and learns anew.
+
+        Raises:
+            SchemaError: the file is something else, or of other states and actions.
+            SafetensorError: the file is damaged.
+
+        """
+        with safe_open(str(path), 'pt') as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+        if meta.get('format') != _FORMAT:
+            raise SchemaError(f'{path} holds {meta.get("format")}, expected {_FORMAT}; delete '
+                              'it to begin with a newborn one')
+        found = tuple(json.loads(meta['sizes']))
+        if found != tuple(sizes):
+            raise SchemaError(f'{path} is of {found[0]} state and {found[1]} action numbers, '
+                              f'this agent has {sizes[0]} and {sizes[1]}')
+        if meta.get('owner', '') != owner:
+            raise SchemaError(f'{path} was learned on the states of {meta.get("owner", "")!r}, '
+                              f'this agent\'s are {owner!r}: other senses or other weights')
+        out = cls(*sizes, Settings(**json.loads(meta['settings'])))
+        own = out.state_dict().keys()
+        out.load_state_dict({k: v for k, v in tensors.items() if k in own})
+        for name, optimizer in out._optimizers.items() if optimizers else ():
             state: dict[int, dict] = {}
             for key, value in tensors.items():
                 if key.startswith(name + '.'):
@@ -359,3 +400,4 @@ class ContinuousQ(nn.Module):
                     state.setdefault(int(number), {})[field_] = value
             if state:
                 optimizer.load_state_dict({**optimizer.state_dict(), 'state': state})
+        return out

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dylora_ros.core.cycle import Prediction
-from dylora_ros.core.ensemble import Ensemble
+from dylora_ros.core.dqn import ContinuousQ
 from dylora_ros.core.experience import Experience, GAP
 from dylora_ros.core.features import feature_width, features, inner_states, lived
 from dylora_ros.core.judging import RewardModel
@@ -133,7 +133,7 @@ class Will:
         seed: of its exploration.
     """
 
-    def __init__(self, dqn: Ensemble, schema: RowSchema, body: Reachable, seed: int = 0):
+    def __init__(self, dqn: ContinuousQ, schema: RowSchema, body: Reachable, seed: int = 0):
         self.dqn, self._schema, self._body = dqn, schema, body
         self.explore = True
         self._noise = torch.Generator().manual_seed(seed)
@@ -142,9 +142,8 @@ class Will:
     def __call__(self, row: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, float]:
         """Return the composite (w,) to bring about at a row, and the happiness; every row once."""
         self._lived.take(row)
-        noise = VARY * torch.randn(self._schema.actions, generator=self._noise) \
-            if self.explore else None
-        command, value = self.dqn.decide(self._lived.state(prediction), noise)
+        command, value = self.dqn.decide(self._lived.state(prediction),
+                                         VARY if self.explore else 0.0, self._noise)
         part = self._schema.slices['body']
         return commanded(prediction.q, command, self._body, part), value
 

@@ -7,7 +7,6 @@ moment: what is good, and beside it what this night has learned so far.
 """
 
 from collections.abc import Callable
-import copy
 from dataclasses import asdict, dataclass
 import math
 from pathlib import Path
@@ -16,8 +15,7 @@ import time
 import numpy as np
 from safetensors import SafetensorError
 
-from dylora_ros.core.dqn import LearnReport, Settings
-from dylora_ros.core.ensemble import Ensemble
+from dylora_ros.core.dqn import ContinuousQ, LearnReport, Settings
 from dylora_ros.core.experience import DREAM_SHARE, Experience
 from dylora_ros.core.features import inner_states
 from dylora_ros.core.judging import RewardModel
@@ -38,9 +36,6 @@ from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 # better than the actor as the night happens to end (088).
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, bound=20, entropy=-1.0,
                     dreams=DREAM_SHARE, alpha=0.0, practice=5, mean=0.998)
-# Wills that are born of a night, share its updates, and act by the mean of their commands: with as
-# many updates in all two hold what they see better than one (091).
-MEMBERS = 2
 UPDATES = 4           # a row of the log and night, at most
 A_NEW_ROW = 2         # updates wanted in a night for each row that was not slept on
 # and at least, for a night begins anew: what was learned from few rows is in the way of what many
@@ -110,7 +105,7 @@ class Chest:
         self._owner = schema.digest().hex()[:16]
         self._schema = schema
 
-    def load(self, path: Path | None = None, learning: bool = False) -> Ensemble | None:
+    def load(self, path: Path | None = None, learning: bool = False) -> ContinuousQ | None:
         """Return the good will (or that in ``path``), to act or to go on ``learning``, or None.
 
         Raises:
@@ -119,7 +114,7 @@ class Chest:
         """
         path = path or self.good
         try:
-            return Ensemble.load(path, self._sizes, self._owner, learning)
+            return ContinuousQ.load(path, self._sizes, self._owner, learning)
         except FileNotFoundError:
             return None
         except SafetensorError as error:
@@ -135,13 +130,13 @@ class Chest:
         dqn = self.load()
         return None if dqn is None else Will(dqn, self._schema, body, seed)
 
-    def _own(self, path: Path) -> Ensemble | None:
+    def _own(self, path: Path) -> ContinuousQ | None:
         try:
             return self.load(path, learning=True)
         except SchemaError:               # of an earlier body: the next good one replaces it
             return None
 
-    def evening(self, anew: bool) -> tuple[Ensemble, Ensemble, bool]:
+    def evening(self, anew: bool) -> tuple[ContinuousQ, ContinuousQ, bool]:
         """Return the good will, the one that learns, and whether there was no good one.
 
         The latter is that of a night which was cut short, a newborn (``anew``), or a copy of the
@@ -149,20 +144,22 @@ class Chest:
         """
         good, night = self._own(self.good), self._own(self.night)
         newborn = good is None
-        good = good or self._newborn()
+        good = good or ContinuousQ(*self._sizes, SETTINGS)
         if night is None:
-            night = self._newborn() if anew and not newborn \
-                else self._own(self.good) or copy.deepcopy(good)
+            night = ContinuousQ(*self._sizes, SETTINGS) if anew and not newborn \
+                else self._own(self.good) or self._twin(good)
         return good, night, newborn
 
-    def _newborn(self) -> Ensemble:
-        return Ensemble.newborn(MEMBERS, *self._sizes, SETTINGS)
+    def _twin(self, dqn: ContinuousQ) -> ContinuousQ:
+        out = ContinuousQ(*self._sizes, dqn.settings)
+        out.load_state_dict(dqn.state_dict())
+        return out
 
-    def save_night(self, dqn: Ensemble):
+    def save_night(self, dqn: ContinuousQ):
         """Keep what was learned so far, should the night be cut short."""
         dqn.save(self.night, owner=self._owner)
 
-    def morning(self, dqn: Ensemble | None):
+    def morning(self, dqn: ContinuousQ | None):
         """End the night: take a new good will, or none."""
         if dqn is not None:
             dqn.save(self.good, owner=self._owner)
@@ -277,9 +274,9 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     count, saved = len(past), budget.clock()
     everything = Trajectory.joined([past] if older is None else [past, older])
     good, will, newborn = chest.evening(anew)
-    begun = 0 if anew else good.updates
+    begun = 0 if anew else int(good.updates)
     for dqn in (good, will):
-        if not dqn.updates:
+        if not int(dqn.updates):
             dqn.normalise(everything.states, everything.rewards)
             dqn.expect(float(past.rewards[:count].mean()))
     s = will.settings
@@ -287,12 +284,12 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     really = past.returns(s.discount)[judged]
     everything.follows[held] = False                 # what judges does not teach
     before, value_before = _judge(good, past, judged, really)
-    if 0 < will.updates < SETTLED:
+    if 0 < int(will.updates) < SETTLED:
         will.normalise(everything.states, everything.rewards)
     goal = UPDATES * len(everything)
     if most is not None:
         goal = min(goal, most)
-    left = max(0, goal - (will.updates - begun))
+    left = max(0, goal - (int(will.updates) - begun))
 
     def going(done: int) -> bool:
         nonlocal saved
@@ -313,16 +310,16 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
     sound = finite(will.state_dict())
     # What nobody taught is no will, however little it errs; NaN is not better. A newborn has
     # nothing to lose: where life is always the same the mean errs least, and never acts.
-    kept = will.updates > begun and sound and \
+    kept = int(will.updates) > begun and sound and \
         (newborn or not len(judged) or after <= WORSE * before)
-    if anew and not newborn and sound and will.updates < min(goal, ANEW):
+    if anew and not newborn and sound and int(will.updates) < min(goal, ANEW):
         kept = False                     # too little time to begin anew: the next night goes on
         chest.save_night(will)
     else:
         chest.morning(will if kept else None)
     budget.progress(1.0, 0.0)
     return WillReport(count, learned.updates, before, after, value_before, value, learned.error,
-                      learned.temperature, learned.dreams,
+                      float(will.log_temperature.detach().exp()), learned.dreams,
                       learned.foresight, kept)
 
 
@@ -333,7 +330,7 @@ def _judged(chest: Chest, rows: np.ndarray, reward: RewardModel, network: QNetwo
     return judged_anew(rows[len(rows) - len(read):], read, schema, reward)
 
 
-def _judge(dqn: Ensemble, past: Trajectory, index: np.ndarray,
+def _judge(dqn: ContinuousQ, past: Trajectory, index: np.ndarray,
            really: np.ndarray) -> tuple[float, float]:
     """Return the error against what really followed, and the mean happiness; NaN without rows."""
     if not len(index):

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 import torch
 
 from dylora_ros.core.dqn import ContinuousQ, Settings
-from dylora_ros.core.ensemble import Ensemble
 from dylora_ros.core.files import whole
 from dylora_ros.core.trajectory import Sampler, Trajectory
 from dylora_ros.experiments import ground
@@ -93,7 +92,7 @@ class Life:
         with whole(folder / 'rows.safetensors') as part:
             save_file({name: getattr(self.rows, name)[:n] for name in (
                 'states', 'actions', 'rewards', 'follows')}, str(part))
-        Ensemble([self.q]).save(folder / 'dqn.safetensors')
+        self.q.save(folder / 'dqn.safetensors')
 
     def resume(self, folder: Path, steps: int, again: int):
         """Go on where :meth:`save` was called: with a new episode, and new randomness."""
@@ -101,7 +100,7 @@ class Life:
         saved['follows'][-1] = False
         self.rows.extend(**saved)
         self.sampler.new_rows(0)
-        self.q = Ensemble.load(folder / 'dqn.safetensors', self.q.sizes).members[0]
+        self.q = ContinuousQ.load(folder / 'dqn.safetensors', self.q.sizes)
         self.steps = steps
         self._rng = np.random.default_rng((again, steps))
         torch.manual_seed(again * 1000 + steps)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dylora_ros.core.dqn import Actor, ContinuousQ, Critics, Settings
+from dylora_ros.core.lowrank import SchemaError
 from dylora_ros.core.trajectory import Sampler, Trajectory
 
 SMALL = Settings(width=32, actor_width=32, batch=64, discount=0.5, lr=3e-3, actor_lr=3e-3)
@@ -143,10 +144,10 @@ def test_learning_can_be_cut_short():
     assert int(q.updates) == 7
 
 
-def test_restored_it_goes_on_as_if_nothing_had_been():
+def test_saved_and_loaded_it_goes_on_as_if_nothing_had_been(tmp_path):
     q, data = teach(30)
-    again = ContinuousQ(1, 1, SMALL)
-    again.restore(q.tensors())
+    q.save(tmp_path / 'dqn.safetensors')
+    again = ContinuousQ.load(tmp_path / 'dqn.safetensors', (1, 1))
     index = np.arange(64)
     batch = data.batch(index, 1, SMALL.discount)
     errors = []
@@ -155,6 +156,20 @@ def test_restored_it_goes_on_as_if_nothing_had_been():
         for _ in range(3):
             errors.append(one.update(batch))
     assert np.array_equal(errors[2], errors[5])
+    assert again.settings == SMALL
+
+
+def test_weights_of_another_body_are_refused(tmp_path):
+    ContinuousQ(3, 2, SMALL).save(tmp_path / 'dqn.safetensors')
+    with pytest.raises(SchemaError, match='3 state and 2 action'):
+        ContinuousQ.load(tmp_path / 'dqn.safetensors', (3, 1))
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    from safetensors.torch import save_file
+    save_file({'a': torch.zeros(1)}, str(tmp_path / 'x.safetensors'))
+    with pytest.raises(SchemaError, match='expected dylora-dqn'):
+        ContinuousQ.load(tmp_path / 'x.safetensors', (1, 1))
 
 
 def test_a_new_unit_of_reward_changes_no_value():
@@ -196,26 +211,34 @@ def test_to_decide_is_to_act_and_to_value():
     torch.manual_seed(0)
     dqn = ContinuousQ(3, 2)
     state = np.array([0.3, -1.0, 2.0], np.float32)
-    action, value = dqn.decide(state)
+    action, value = dqn.decide(state, vary=0.0)
     np.testing.assert_allclose(action, dqn.act(state, explore=False), rtol=1e-5)
     assert value == pytest.approx(float(dqn.value(state)[0]), rel=1e-5)
     torch.manual_seed(5)
-    explored = dqn.decide(state, torch.randn(2))[0]
+    explored = dqn.decide(state)[0]
     torch.manual_seed(5)
     np.testing.assert_allclose(explored, dqn.act(state), rtol=1e-5)
     assert (np.abs(explored) <= 1).all()
     assert not np.allclose(explored, action)
 
 
-def test_the_mean_of_the_actor_acts():
+def test_a_will_of_other_senses_is_refused(tmp_path):
+    path = tmp_path / 'will.safetensors'
+    ContinuousQ(3, 2).save(path, owner='these')
+    assert ContinuousQ.load(path, (3, 2), 'these').sizes == (3, 2)
+    with pytest.raises(SchemaError, match='these.*those'):
+        ContinuousQ.load(path, (3, 2), 'those')
+
+
+def test_the_mean_of_the_actor_acts(tmp_path):
     """It learns as well, and is not what the actor happens to be at the end."""
     q = teach(300, replace(SMALL, mean=0.99))[0]
     states = np.linspace(-0.9, 0.9, 7, dtype=np.float32)[:, None]
     acts = q.act(states, explore=False)
     assert np.abs(acts - 0.7 * states).max() < 0.2
     assert not np.array_equal(acts, teach(300)[0].act(states, explore=False)), 'of one actor'
-    again = ContinuousQ(1, 1, q.settings)
-    again.restore(q.tensors(optimizers=False), optimizers=False)
+    q.save(tmp_path / 'q.safetensors')
+    again = ContinuousQ.load(tmp_path / 'q.safetensors', (1, 1))
     assert np.array_equal(again.act(states, explore=False), acts)
 
 

@@ -65,7 +65,7 @@ def test_the_first_night_makes_a_will_that_foresees_better_than_the_mean(
     assert report.kept
     assert report.after < 0.7 * report.before
     assert report.updates == 200
-    assert chest.load().updates == 200
+    assert int(chest.load().updates) == 200
 
 
 def test_what_got_worse_on_held_out_rows_is_not_kept(night, chest, small_schema):
@@ -107,10 +107,10 @@ def test_a_night_goes_on_where_it_was_cut_short(night, chest, small_schema, monk
         night(life(small_schema), clock=lambda: next(seconds) / 10, most=150)
     monkeypatch.undo()
     assert chest.load() is None
-    done = chest.load(chest.night).updates
+    done = int(chest.load(chest.night).updates)
     assert done > 0
     assert night(life(small_schema), most=done + 7).updates == 7
-    assert chest.load().updates == done + 7
+    assert int(chest.load().updates) == done + 7
     assert not chest.night.exists()
 
 
@@ -119,19 +119,19 @@ def test_death_while_writing_leaves_what_was_there(
         night, chest, small_schema, moment, monkeypatch):
     night(life(small_schema), most=5)
     good = chest.good.read_bytes()
-    from dylora_ros.core import ensemble
+    from dylora_ros.core import dqn
 
     def half(tensors, path, **_):
         with open(path, 'wb') as file:
             file.write(b'half')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ensemble, 'save_file', half)
+    monkeypatch.setattr(dqn, 'save_file', half)
     with pytest.raises(KeyboardInterrupt):
         (chest.morning if moment == 'good' else chest.save_night)(chest.load())
     monkeypatch.undo()
     assert chest.good.read_bytes() == good
-    assert chest.load().updates == 5
+    assert int(chest.load().updates) == 5
     assert night(life(small_schema), most=3).updates == 3
 
 
@@ -148,7 +148,7 @@ def test_damaged_or_foreign_files_are_named(night, chest, tmp_path, small_schema
 def test_a_foreign_will_does_not_keep_a_night_from_making_its_own(night, chest, small_schema):
     chest.good.write_bytes(b'rubbish')
     night(life(small_schema), most=200)
-    assert chest.load().updates == 200
+    assert int(chest.load().updates) == 200
 
 
 def test_a_night_ends_with_its_seconds_and_tells_what_is_left(night, small_schema):
@@ -261,10 +261,10 @@ def test_a_night_is_not_in_vain_for_errors_as_large_as_before(night, chest, smal
                                                               monkeypatch):
     night(life(small_schema))
     monkeypatch.setattr(will_training, '_judge', lambda dqn, *_: (
-        0.100 if dqn.updates == 200 else 0.149, 0.0))
+        0.100 if int(dqn.updates) == 200 else 0.149, 0.0))
     assert night(life(small_schema), most=5).kept
     monkeypatch.setattr(will_training, '_judge', lambda dqn, *_: (
-        0.100 if dqn.updates == 5 else 0.151, 0.0))
+        0.100 if int(dqn.updates) == 5 else 0.151, 0.0))
     assert not night(life(small_schema), most=6).kept
 
 
@@ -273,7 +273,7 @@ def test_a_night_begins_anew_and_who_is_awake_goes_on(chest, small_schema, anew,
     past = trajectory(life(small_schema), np.zeros((ROWS, WIDTH), np.float32), small_schema)
     for most in (3, 4):
         practise(chest, past, None, np.arange(0), Budget(math.inf), most=most, anew=anew)
-    assert chest.load().updates == updates
+    assert int(chest.load().updates) == updates
 
 
 def test_a_night_too_short_to_begin_anew_goes_on_in_the_next(
@@ -287,7 +287,7 @@ def test_a_night_too_short_to_begin_anew_goes_on_in_the_next(
     assert not short.kept
     assert chest.good.read_bytes() == good
     assert night(life(small_schema), most=60).updates == 60 - short.updates
-    assert chest.load().updates == 60
+    assert int(chest.load().updates) == 60
 
 
 def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):
@@ -296,7 +296,7 @@ def test_without_rows_that_judge_what_was_learned_is_kept(chest, small_schema):
     report = practise(chest, past, None, np.arange(0), Budget(math.inf), most=5)
     assert report.kept
     assert math.isnan(report.after)
-    assert chest.load().updates == 5
+    assert int(chest.load().updates) == 5
 
 
 def test_a_will_that_is_not_finite_is_not_kept_even_where_nothing_judges(
@@ -323,8 +323,3 @@ def test_a_newborn_keeps_what_it_learned_though_its_own_life_was_always_the_same
     assert report.after > report.before
     assert report.kept
     assert chest.load() is not None
-
-
-def test_the_wills_of_a_night_share_its_updates(night, chest, small_schema):
-    night(life(small_schema), most=180)
-    assert [int(q.updates) for q in chest.load().members] == [100, 80]

@@ -105,10 +105,10 @@ def test_a_new_unit_of_reward_changes_no_promise(taught):
         torch.testing.assert_close(q.model(state, action)[1] * q.unit, before)
 
 
-def test_it_is_kept_with_the_will_and_goes_on_learning():
+def test_it_is_saved_with_the_will_and_goes_on_learning(tmp_path):
     q, _, data = teach(5, updates=310)
-    again = ContinuousQ(1, 1, q.settings)
-    again.restore(q.tensors())
+    q.save(tmp_path / 'dqn.safetensors')
+    again = ContinuousQ.load(tmp_path / 'dqn.safetensors', (1, 1))
     batch = data.batch(np.arange(64), 1, 0.9)
     for one in (q, again):
         torch.manual_seed(1)

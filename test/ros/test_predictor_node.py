@@ -9,7 +9,7 @@ import torch
 pytest.importorskip('rclpy')
 
 from dylora_ros import graph  # noqa: E402
-from dylora_ros.core.ensemble import Ensemble  # noqa: E402
+from dylora_ros.core.dqn import ContinuousQ  # noqa: E402
 from dylora_ros.core.phases import Phase  # noqa: E402
 from dylora_ros.core.qnetwork import QNetwork  # noqa: E402
 from dylora_ros.core.search import PATIENCE  # noqa: E402
@@ -54,13 +54,12 @@ def wish(bench, command):
     """Leave a will in memory that always wants one command, and is 0.7 happy everywhere."""
     schema = registry.row_schema(2, registry.SHIPPED)
     bench.memory.mkdir(exist_ok=True)
-    will = Ensemble.newborn(2, state_width(schema), schema.actions)
-    will.expect(0.7)
+    dqn = ContinuousQ(state_width(schema), schema.actions)
+    dqn.expect(0.7)
     with torch.no_grad():
-        for dqn in will.members:
-            dqn.actor.out.weight.zero_()
-            dqn.actor.out.bias[:2] = torch.atanh(torch.tensor(command))
-    Chest(bench.memory, schema).morning(will)
+        dqn.actor.out.weight.zero_()
+        dqn.actor.out.bias[:2] = torch.atanh(torch.tensor(command))
+    Chest(bench.memory, schema).morning(dqn)
 
 
 @pytest.mark.parametrize(('wanted', 'same'), [([0.6, -0.4], True), ([-0.6, 0.4], False)])
