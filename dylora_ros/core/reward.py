@@ -155,8 +155,8 @@ class StatementReward(RewardModel):
         self._good = [torch.from_numpy(g) for g in good]
         self._bad = [torch.from_numpy(b) for b in bad]
         with torch.inference_mode():      # statements stay what they are: once is enough
-            self._told = [self.projector.understood(said)
-                          for said in (*self._good, *self._bad)]
+            told = [self.projector.understood(said) for said in (*self._good, *self._bad)]
+        self._told, self._paraphrases = torch.cat(told), [len(said) for said in told]
 
     @classmethod
     def of(cls, projector: Projector, statements: Statements,
@@ -214,6 +214,6 @@ class StatementReward(RewardModel):
         A likelihood and not the bare cosine: what is plainly false costs no more than false, and
         the difference between nearly and really true counts.
         """
-        state = torch.from_numpy(state)
-        return torch.stack([self.projector.likely(state, told).amax(1)
-                            for told in self._told], 1).numpy()
+        likely = self.projector.likely(torch.from_numpy(state), self._told)
+        return torch.stack([statement.amax(1) for statement in
+                            likely.split(self._paraphrases, 1)], 1).numpy()
