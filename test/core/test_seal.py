@@ -175,7 +175,7 @@ def test_the_head_of_the_tags_is_repaired(log, tmp_path):
 
 
 def test_a_counter_set_back_takes_no_row(log):
-    log._set_committed(7)
+    log._counter.set(7)
     fill(log, None, 1)
     assert log.committed == 41
 
