@@ -9,14 +9,15 @@ from dylora_ros.experiments.days_report import PART, WINDOW
 
 STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
          'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
-         'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#b07d62'),
-         'no_rem': ('no dreams', '#3a86a8'), 'no_nrem': ('no learning in sleep', '#adb5bd'),
+         'true_reward': ('true reward', '#5c4d7d'), 'no_sleep': ('no sleep', '#8b3a2f'),
+         'no_rem': ('no dreams', '#e07a5f'), 'no_nrem': ('no learning in sleep', '#adb5bd'),
          'no_childhood': ('no childhood', '#c9ada7'), 'untrained': ('untrained', '#8d99ae'),
-         'sac': ('SAC, same features, reward and childhood', '#d1495b')}
+         'sac': ('SAC, same features,\nreward and childhood', '#d1495b')}
 TASK = {'gaze': 'named toy in the central third of the view',
         'nudged': 'named toy in the central third of the view',
         'forage': 'sounding post is touched'}
 _TARGET = 0.7         # of gaze
+_BANDS = 'full', 'no_sleep'    # what sleep brings; more bands hide each other
 _SMOOTH = 3           # days in a point
 _SHORT = 6            # days of a life, at most, that is drawn by parts of days
 
@@ -43,7 +44,7 @@ def curves(lives: list[list[float]], each: int, window: int) -> tuple[np.ndarray
 
 
 def draw(result: dict, path: Path, peer: Path | None = None):
-    """Draw success by awake cycles: mean over seeds, band from worst to best.
+    """Draw success by awake cycles: mean over seeds, of some arms the band from worst to best.
 
     Short lives are drawn by parts of a day, as what sleep brings is measured.
 
@@ -63,24 +64,29 @@ def draw(result: dict, path: Path, peer: Path | None = None):
         ('success_by_day', result['day'], _SMOOTH)
     lives = {arm: ([s[name] for s in entry['seeds'].values()], each)
              for arm, entry in result[result['scene']].items()}
-    if not fine and result['scene'] == 'gaze' and peer is not None and peer.exists():
+    if result['scene'] == 'gaze' and peer is not None and peer.exists():
         learned = json.loads(peer.read_text())            # its days may be of another length
         lives['sac'] = [s['success_by_day'] for s in learned['sac'].values()], learned['day']
-    figure, axes = pyplot.subplots(figsize=(8, 4.6), layout='constrained')
+    figure, axes = pyplot.subplots(figsize=(9, 4.6), layout='constrained')
     for arm, (label, colour) in STYLE.items():
-        cycles, table = curves(*lives.get(arm, ([], each)), count * each)
+        series, step = lives.get(arm, ([], each))
+        cycles, table = curves(series, step, max(count * each, step))
         if not len(table):
             continue
-        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(table)})')
-        axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
-                          linewidth=0)
+        band = arm in _BANDS
+        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(table)})',
+                  linewidth=2.2 if band else 1.2)
+        if band:
+            axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
+                              linewidth=0)
     if result['scene'] == 'gaze':
         axes.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
-    axes.set_xlabel(f'awake cycles (each point: the last {count * each})')
+    peers = f', of SAC {lives["sac"][1]}' if 'sac' in lives else ''
+    axes.set_xlabel(f'awake cycles (each point: the last {count * each}{peers})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
