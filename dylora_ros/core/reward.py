@@ -156,7 +156,7 @@ class StatementReward(RewardModel):
         self._bad = [torch.from_numpy(b) for b in bad]
         with torch.inference_mode():      # statements stay what they are: once is enough
             told = [self.projector.understood(said) for said in (*self._good, *self._bad)]
-        self._told, self._paraphrases = torch.cat(told), [len(said) for said in told]
+            self._told, self._paraphrases = torch.cat(told), [len(said) for said in told]
 
     @classmethod
     def of(cls, projector: Projector, statements: Statements,

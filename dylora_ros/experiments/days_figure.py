@@ -81,7 +81,7 @@ def draw(result: dict, path: Path, peer: Path | None = None):
                               linewidth=0)
     if result['scene'] == 'gaze':
         axes.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
-    peers = f', of SAC {lives["sac"][1]}' if 'sac' in lives else ''
+    peers = f', of SAC {lives["sac"][1]}' if 'sac' in lives and fine else ''
     axes.set_xlabel(f'awake cycles (each point: the last {count * each}{peers})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
