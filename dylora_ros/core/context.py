@@ -27,7 +27,7 @@ import zlib
 
 import numpy as np
 
-from dylora_ros.core.commit import begin, CommitCounter
+from dylora_ros.core.commit import CommitCounter
 from dylora_ros.core.rows import (
     FLAG_BOOT,
     FLAG_DREAM,
@@ -155,7 +155,7 @@ class GlobalContext:
         head[_SCHEMA_AT:_SCHEMA_AT + len(text)] = text
         head[_DIGEST_AT:_DIGEST_AT + 32] = hashlib.sha256(
             bytes(head[:_FIXED.size]) + text).digest()
-        begin(head)
+        CommitCounter.begin(head)
         try:
             with open(part, 'wb') as file:
                 os.posix_fallocate(file.fileno(), 0, size)
