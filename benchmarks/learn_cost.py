@@ -26,7 +26,7 @@ from learn import newborn  # noqa: E402
 from standard_ground_cost import CLOCKS, compared, seconds  # noqa: E402
 
 from dylora_ros.core.will_training import A_NEW_ROW  # noqa: E402
-from dylora_ros.experiments.days import begun  # noqa: E402
+from dylora_ros.experiments.exams import begun  # noqa: E402
 from dylora_ros.experiments.lives import live  # noqa: E402
 from dylora_ros.experiments.one_life import Days, stated  # noqa: E402
 from dylora_ros.modalities import registry  # noqa: E402

@@ -7,7 +7,8 @@ dreams); ``no_nrem`` (dreams, never learns); ``deaf``; ``no_gc`` (q sees the pre
 from is its own life); ``unbiased`` (q's predictions do not bias
 sight and hearing). Every day begins at a new moment of the world, the same in all arms of a seed.
 After the last day comes an exam: one long unbroken stretch in a new world, without exploration,
-which leaves no memory.
+which leaves no memory. With ``--quiz`` there are short ones before the first day and after every
+night, in some new worlds: days tell what was lived, quizzes what could be done.
 
 Sleep is REM, in which the will acts in dreams of the day, and NREM: a newborn continuous Q learns
 from the whole log, and from the childhood that ships, judged by the same statements; every few
@@ -22,7 +23,6 @@ drift slowly, and a hand turns the head away every few seconds. ``forage`` needs
 """
 
 import argparse
-from collections.abc import Callable, Iterable
 import hashlib
 import json
 from pathlib import Path
@@ -34,10 +34,10 @@ from dylora_ros.core.experience import MIN_ROWS
 from dylora_ros.core.will_training import A_NEW_ROW
 from dylora_ros.experiments.days_figure import draw
 from dylora_ros.experiments.days_report import PART, summary
-from dylora_ros.experiments.lives import Life, live
+from dylora_ros.experiments.exams import begun, examine, quiz
+from dylora_ros.experiments.lives import live
 from dylora_ros.experiments.one_life import ARMS, Days, JOINTS, stated
 from dylora_ros.experiments.progress import say
-from dylora_ros.experiments.searching import Search
 from dylora_ros.modalities import registry
 from dylora_ros.paths import share_file
 from dylora_ros.provenance import write
@@ -49,34 +49,6 @@ DAY = 1500            # awake cycles
 SETTINGS = 'scene', 'toy', 'day', 'young', 'updates', 'q_steps', 'rem'
 STATEMENTS = {'gaze': 'config/statements.yaml', 'nudged': 'config/statements.yaml',
               'forage': 'config/statements_forage.yaml'}
-
-
-def begun(beginnings: Iterable[Callable[..., Life]]) -> list[Life]:
-    """Return lives that begin at once, the first one's world the twin of the others."""
-    lives: list[Life] = []
-    for begin in beginnings:
-        lives.append(begin(lives[0].world if lives else None))
-    return lives
-
-
-def examine(everybody: list[Days], vision, audio, cycles: int):
-    """Let all lives that were not examined since their last day live through their exam."""
-    todo = [d for d in everybody if not d.examined(cycles)]
-    if not todo:
-        return
-    lives = begun(d.exam for d in todo)
-    searches = [Search() if has_toys(d.options.scene) else None for d in todo]
-
-    def look(done: int):
-        for search, life in zip(searches, lives, strict=True):
-            if search is not None:
-                search.look(life.world)
-
-    live(lives, vision, audio, cycles, look)
-    for d, life, search in zip(todo, lives, searches, strict=True):
-        d.graded(life, None if search is None else search.summary())
-        say(f'exam of {d.arm} {d.seed}: {(d.folder / "exam.json").read_text()}')
-    lives[0].world.close()
 
 
 def differences(work: Path, options) -> list[str]:
@@ -112,6 +84,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument('--young', type=int, default=DAY,
                         help='awake cycles after which a newborn naps (decision 077)')
     parser.add_argument('--exam', type=int, default=4500, help='cycles of the exam; 0: none')
+    parser.add_argument('--quiz', type=int, default=0,
+                        help='cycles, in each of some new worlds, of the quiz before every day '
+                             'and after the last one; 0: none')
     parser.add_argument('--q-steps', type=int, default=40,
                         help='of q, each time it learns; 0: it never does')
     parser.add_argument('--updates', type=int, default=A_NEW_ROW * DAY,
@@ -146,6 +121,7 @@ def main(arguments: list[str] | None = None):
         newborn.birth()
     while (day := min(len(d.days) for d in everybody)) < options.days:
         awake = [d for d in everybody if len(d.days) == day]
+        quiz(awake, vision, audio, options.quiz)
         start, cpu = time.monotonic(), time.process_time()
         lives = begun(d.morning for d in awake)
 
@@ -166,6 +142,7 @@ def main(arguments: list[str] | None = None):
         left = (time.monotonic() - start) * (options.days - day - 1)
         say(f'day {day} took {time.monotonic() - start:.0f} s, about {left / 60:.0f} min left')
         write(options.out, summary(options.work, options))
+    quiz(everybody, vision, audio, options.quiz)
     if options.exam:
         examine(everybody, vision, audio, options.exam)
     result = summary(options.work, options)

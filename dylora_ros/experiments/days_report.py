@@ -1,5 +1,6 @@
 """What days of lives add up to: success by arm, arms beside each other, what sleep brings."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 import json
 import math
@@ -38,9 +39,10 @@ def summary(work: Path, options) -> dict:
     arms: dict[str, dict] = {}
     for path in sorted(work.glob('*/days.json')):
         arm, seed = path.parent.name.rsplit('-', 1)
-        exam = path.with_name('exam.json')
+        exam, quiz = (json.loads(other.read_text()) if other.exists() else None
+                      for other in (path.with_name('exam.json'), path.with_name('quiz.json')))
         arms.setdefault(arm, {'seeds': {}})['seeds'][seed] = life(
-            json.loads(path.read_text()), json.loads(exam.read_text()) if exam.exists() else None)
+            json.loads(path.read_text()), exam, quiz)
     for entry in arms.values():
         lives = entry['seeds'].values()
         entry['success'] = round(float(np.mean([s['success'] for s in lives])), 4)
@@ -58,6 +60,7 @@ def summary(work: Path, options) -> dict:
                                      for arm, entry in arms.items() if arm != 'full'}
     if {'full', 'no_sleep'} <= arms.keys():
         result |= speedup(arms['full'], arms['no_sleep'])
+        result |= quiz_speedup(arms['full'], arms['no_sleep'], options.day)
     return result
 
 
@@ -74,8 +77,8 @@ def heldout(weights: Path, toy: str) -> dict[str, float]:
         if 'users_spearman' in of_toy else {}
 
 
-def life(days: list[dict], exam: dict | None) -> dict:
-    """Return what is told of one life."""
+def life(days: list[dict], exam: dict | None, quiz: dict | None = None) -> dict:
+    """Return what is told of one life; its quizzes are by the number of days lived before."""
     out = {'awake_cycles': sum(d['cycles'] for d in days),
            'success': last_quarter(days),
            'success_by_day': [d['success'] for d in days],
@@ -84,6 +87,8 @@ def life(days: list[dict], exam: dict | None) -> dict:
            'cycle_cpu_ms': round(float(np.median([d['cycle_cpu_ms'] for d in days])), 2),
            'auc_of_reward_by_day': [finite(d['auc_of_reward']) for d in days],
            'last_night': {k: days[-1][k] for k in ('rem', 'q', 'will') if k in days[-1]}}
+    if quiz is not None:
+        out['quiz'] = quiz
     return out if exam is None else {**out, 'exam': exam}
 
 
@@ -115,6 +120,28 @@ def cycles_to(level: float, lives: np.ndarray) -> float:
     return float(PART * (reached[0] + WINDOW)) if len(reached) else math.inf
 
 
+def interpolated_to(level: float, lives: np.ndarray, day: int) -> float:
+    """Return the awake cycles after which the mean of some lives first comes up to a success.
+
+    Args:
+        level: of success.
+        lives: (n, days + 1) success in the quizzes before the first day and after every day.
+        day: cycles.
+
+    Returns:
+        Cycles, between two quizzes in proportion; 0 where newborns come so far; infinite where
+        they never do.
+
+    """
+    means = lives.mean(0)
+    reached = np.flatnonzero(means >= level - 1e-9)
+    if not len(reached):
+        return math.inf
+    if not (n := int(reached[0])):
+        return 0.0
+    return day * (n - 1 + float((level - means[n - 1]) / (means[n] - means[n - 1])))
+
+
 def speedup(full: dict, no_sleep: dict) -> dict:
     """Return cycles to each level of success, and those of no sleep over those of ``full``.
 
@@ -124,27 +151,57 @@ def speedup(full: dict, no_sleep: dict) -> dict:
     both = [s for s in full['seeds'] if s in no_sleep['seeds']]
     if not both:
         return {}
-    lives = [[entry['seeds'][s]['success_by_part'] for s in both] for entry in (full, no_sleep)]
-    shortest = min(len(life) for arm in lives for life in arm)
-    with_it, without = (np.array([life[:shortest] for life in arm]) for arm in lives)
+    cycles, ratios, bands = _compared(*(
+        [entry['seeds'][s]['success_by_part'] for s in both] for entry in (full, no_sleep)),
+        cycles_to)
+    return {'seeds_compared': both, 'cycles_to_success': cycles,
+            'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands,
+            'sleep_speedup': ratios[str(LEVEL)]}
+
+
+def quiz_speedup(full: dict, no_sleep: dict, day: int) -> dict:
+    """Return the same by quizzes, of the seeds that were asked from birth on in both arms.
+
+    A ratio is None where one has not come so far, or where who sleeps does so before the first
+    day.
+    """
+    def asked(life: dict) -> list[float]:
+        quiz = life.get('quiz', {})
+        count = next(n for n in range(len(quiz) + 1) if str(n) not in quiz)
+        return [float(np.mean(quiz[str(n)]['success'])) for n in range(count)]
+
+    lives = [{s: asked(life) for s, life in entry['seeds'].items()} for entry in (full, no_sleep)]
+    both = [s for s in lives[0] if lives[0][s] and lives[1].get(s)]
+    if not both:
+        return {}
+    cycles, ratios, bands = _compared(*([arm[s] for s in both] for arm in lives),
+                                      lambda level, some: interpolated_to(level, some, day))
+    return {'quiz': {'seeds_compared': both, 'cycles_to_success': cycles,
+                     'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands}}
+
+
+def _compared(with_it: list[list[float]], without: list[list[float]],
+              cycles_to: Callable[[float, np.ndarray], float]) -> tuple[dict, dict, dict]:
+    """Return by level the cycles of both, their ratio, and its band."""
+    shortest = min(map(len, (*with_it, *without)))
+    full, no_sleep = (np.array([life[:shortest] for life in arm]) for arm in (with_it, without))
     rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(both), len(both)) for _ in range(_DRAWS)]
-    out: dict = {'seeds_compared': both, 'cycles_to_success': {}, 'sleep_speedup_by_level': {},
-                 'sleep_speedup_bands': {}}
+    draws = [rng.integers(0, len(full), len(full)) for _ in range(_DRAWS)]
+    told: dict[str, dict] = {}
+    ratios: dict[str, float | None] = {}
+    bands: dict[str, list] = {}
     for level in LEVELS:
-        name, cycles = str(level), (cycles_to(level, with_it), cycles_to(level, without))
-        drawn = np.array([_ratio(cycles_to(level, with_it[d]), cycles_to(level, without[d]))
+        name, cycles = str(level), (cycles_to(level, full), cycles_to(level, no_sleep))
+        drawn = np.array([_ratio(cycles_to(level, full[d]), cycles_to(level, no_sleep[d]))
                           for d in draws])
-        out['cycles_to_success'][name] = dict(zip(('full', 'no_sleep'), map(finite, cycles),
-                                                  strict=True))
-        out['sleep_speedup_by_level'][name] = finite(_ratio(*cycles)) if max(cycles) < math.inf \
-            else None
-        out['sleep_speedup_bands'][name] = [
-            finite(v) for v in np.quantile(drawn, (0.025, 0.975), method='nearest')]
-    out['sleep_speedup'] = out['sleep_speedup_by_level'][str(LEVEL)]
-    return out
+        told[name] = dict(zip(('full', 'no_sleep'), map(finite, cycles), strict=True))
+        ratios[name] = finite(_ratio(*cycles)) if max(cycles) < math.inf else None
+        bands[name] = [finite(v) for v in np.quantile(drawn, (0.025, 0.975), method='nearest')]
+    return told, ratios, bands
 
 
 def _ratio(with_it: float, without: float) -> float:
     """Return how many times the cycles it takes without; 1 where neither comes so far."""
-    return 1.0 if with_it == without else without / with_it
+    if with_it == without:
+        return 1.0
+    return without / with_it if with_it else math.inf

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 
 from dylora_ros.experiments.babble import PERIOD
-from dylora_ros.experiments.days import begun, DAY
+from dylora_ros.experiments.days import DAY
+from dylora_ros.experiments.exams import begun
 from dylora_ros.experiments.lives import Life, live
 from dylora_ros.experiments.one_life import Days, last_stamp, PAUSE, stated
 from dylora_ros.experiments.progress import say
@@ -220,9 +221,8 @@ def main(arguments: list[str] | None = None):
                                            strict=True):
                 told[kind][arm].setdefault(seed, []).append(result)
             say(f'{kind} {n + 1}/{options.episodes}')
-    for (arm, seed), life in zip(found, lives, strict=True):
-        life.agent.log.close()
-        (options.work / f'{arm}-{seed}' / 'exam.gc').unlink()
+    for life in lives:
+        Days.forgotten(life)
     lives[0].world.close()
     result = provenance('python -m dylora_ros experiment lost-toy', ('torch', 'numpy', 'mujoco'),
                         seeds=options.seeds, scene=options.scene, toy=options.toy,

@@ -44,6 +44,7 @@ SLEEPLESS = 'untrained', 'no_sleep'
 IGNORANT = 'untrained', 'no_nrem'
 JOINTS = 2            # of the head, and wheels of the rover
 EXAM = 900            # number of the exam among the days: no life has so many
+QUIZ = 910            # of the first world of a quiz
 
 
 class Days:
@@ -109,11 +110,20 @@ class Days:
             if len(stamps):
                 log.forget(int(stamps.min()), int(stamps.max()) + 1)
 
-    def exam(self, twin=None) -> Life:
-        """Return a life that acts as well as it can and will not be remembered."""
-        copy = self.folder / 'exam.gc'
-        shutil.copyfile(self.folder / 'context.gc', copy)
-        life = self._life(EXAM, copy, twin)
+    def exam(self, twin=None, number: int = EXAM) -> Life:
+        """Return a life that acts as well as it can and will not be remembered.
+
+        Args:
+            twin: a world whose pictures it shares.
+            number: of its world.
+
+        """
+        self._forget_unfinished()
+        copy = self.folder / f'exam_{number}.gc'
+        copy.unlink(missing_ok=True)              # of one that was cut short
+        if (log := self.folder / 'context.gc').exists():
+            shutil.copyfile(log, copy)
+        life = self._life(number, copy, twin)
         if life.agent.will is not None:
             life.agent.will.explore = False
         return life
@@ -126,12 +136,31 @@ class Days:
 
     def graded(self, life: Life, search: dict | None):
         """Write down how the exam went, and how a toy was found again (``Search``)."""
-        life.agent.log.close()
-        (self.folder / 'exam.gc').unlink()
+        self.forgotten(life)
         write(self.folder / 'exam.json', {
             'after_days': len(self.days), 'cycles': len(life.success),
             'success': round(float(np.mean(life.success)), 4),
             'reward': round(float(np.mean(life.rewards)), 4), 'search': search})
+
+    @staticmethod
+    def forgotten(life: Life):
+        """Forget an exam that is over."""
+        life.agent.log.close()
+        life.agent.log.path.unlink()
+
+    @property
+    def quizzes(self) -> dict[str, dict]:
+        """What quizzes told, by the number of days lived."""
+        path = self.folder / 'quiz.json'
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def quizzed(self, lives: list[Life]):
+        """Write down how the quiz after the last day went, in some worlds."""
+        for life in lives:
+            self.forgotten(life)
+        write(self.folder / 'quiz.json', {**self.quizzes, str(len(self.days)): {
+            'cycles': len(lives[0].success),
+            'success': [round(float(np.mean(life.success)), 4) for life in lives]}})
 
     def _life(self, day: int, path: Path, twin) -> Life:
         named = {'toy': self.options.toy} if has_toys(self.options.scene) else {}

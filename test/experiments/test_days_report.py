@@ -11,7 +11,9 @@ from dylora_ros.experiments.days_report import (
     beside,
     cycles_to,
     heldout,
+    interpolated_to,
     last_quarter,
+    quiz_speedup,
     speedup,
     summary,
 )
@@ -54,6 +56,33 @@ def test_a_level_that_an_arm_did_not_reach_has_no_speedup():
     assert told['sleep_speedup_by_level']['0.6'] is None
 
 
+def asked(*days):
+    return {'quiz': {str(n): {'cycles': 9, 'success': [s, s]} for n, s in enumerate(days)}}
+
+
+def test_between_two_quizzes_success_grows_in_proportion():
+    lives = np.array([[0.0, 0.2, 0.6], [0.2, 0.4, 0.6]])
+    assert interpolated_to(0.45, lives, 100) == pytest.approx(150)
+    assert interpolated_to(0.1, lives, 100) == 0, 'by newborns'
+    assert interpolated_to(0.7, lives, 100) == math.inf
+
+
+def test_quizzes_tell_the_speedup_of_lives_asked_in_both_arms():
+    full = {'seeds': {'a': asked(0.35, 0.75), 'b': asked(0.35, 0.75), 'c': {}}}
+    told = quiz_speedup(full, {'seeds': {'a': asked(0.0, 0.4, 0.8), 'b': asked(0.0, 0.8),
+                                         'c': asked(0.9)}}, 1000)['quiz']
+    assert told['seeds_compared'] == ['a', 'b']
+    assert told['cycles_to_success']['0.3'] == {'full': 0, 'no_sleep': 500}
+    assert told['sleep_speedup_by_level'] == {'0.3': None, '0.4': 5.3333, '0.5': 2.2222,
+                                              '0.6': 1.6, '0.7': None}
+    assert told['sleep_speedup_bands']['0.3'] == [None, None]
+    assert told['sleep_speedup_bands']['0.5'] == [1.6667, None]
+
+
+def test_lives_that_were_never_asked_have_no_speedup_by_quizzes():
+    assert quiz_speedup(parts(a=[0.1]), parts(a=[0.1]), 1000) == {}
+
+
 def test_arms_are_compared_seed_by_seed_over_as_many_days():
     told = beside(arm(a=[0.2, 0.4, 1.0], b=[0.0, 0.0, 0.0]), arm(a=[0.1, 0.1], c=[1.0, 1.0]))
     assert told == {'days': 2, 'seeds': ['a'], 'full': [0.3], 'arm': [0.1]}
@@ -73,10 +102,12 @@ def test_the_summary_finds_every_life_and_its_exam(tmp_path):
                'auc_of_reward': float('nan'), 'will': {'updates': 3}}
         (tmp_path / name / 'days.json').write_text(json.dumps([day]))
     (tmp_path / 'full-0' / 'exam.json').write_text('{"success": 0.7}')
+    (tmp_path / 'full-0' / 'quiz.json').write_text('{"0": {"cycles": 9, "success": [0.7]}}')
     told = summary(tmp_path, OPTIONS)
     assert told['gaze']['full']['success'] == 0.4
     assert told['gaze']['full']['exam'] == 0.7
     assert told['reward_spearman_heldout'] >= 0.8
+    assert told['gaze']['full']['seeds']['0']['quiz'] == {'0': {'cycles': 9, 'success': [0.7]}}
     assert told['gaze']['full']['seeds']['0']['last_night'] == {'will': {'updates': 3}}
     assert told['at_equal_cycles']['deaf'] == {
         'days': 1, 'seeds': ['0'], 'full': [0.6], 'arm': [0.1]}

@@ -10,9 +10,10 @@ import torch
 from dylora_ros.core import reading
 from dylora_ros.core.context import GlobalContext
 from dylora_ros.core.rows import FLAG_FORGOTTEN
+from dylora_ros.experiments import exams
 from dylora_ros.experiments import one_life as module
 from dylora_ros.experiments.days_figure import curves, draw, smoothed
-from dylora_ros.experiments.one_life import Days, FIRST
+from dylora_ros.experiments.one_life import Days, FIRST, QUIZ
 from dylora_ros.modalities import registry
 
 OPTIONS = SimpleNamespace(q_steps=1, updates=3, rem=0, day=300, young=300, scene='gaze',
@@ -218,19 +219,27 @@ def test_a_day_without_success_leaves_json_that_anybody_reads(born):
     assert read[0]['auc_of_reward'] is None
 
 
-def test_an_exam_explores_nothing_and_leaves_no_memory(born, monkeypatch):
+@pytest.fixture
+def imagined(monkeypatch):
+    """Return a function that lets a life's exams and quizzes be of two cycles."""
+    def let(days: Days, acted: list):
+        def life(day, path, twin):
+            acted.append(day)
+            log = GlobalContext.open(path, days.schema, 1000)
+            log.append_row(np.zeros((), days.schema.dtype))
+            will = SimpleNamespace(explore=True)
+            return SimpleNamespace(agent=SimpleNamespace(log=log, will=will),
+                                   success=[True, False], rewards=[1.0, 0.0],
+                                   world=SimpleNamespace(close=lambda: None))
+        monkeypatch.setattr(days, '_life', life)
+    return let
+
+
+def test_an_exam_explores_nothing_and_leaves_no_memory(born, imagined):
     days = born()
     days.night(a_day(days), 11.0)
     before = (days.folder / 'context.gc').read_bytes()
-
-    def life(day, path, twin):
-        log = GlobalContext.open(path, days.schema, 1000)
-        log.append_row(log.rows(0, 1)[0])
-        will = SimpleNamespace(explore=True)
-        return SimpleNamespace(agent=SimpleNamespace(log=log, will=will), success=[True, False],
-                               rewards=[1.0, 0.0])
-
-    monkeypatch.setattr(days, '_life', life)
+    imagined(days, [])
     exam = days.exam()
     assert not exam.agent.will.explore
     assert not days.examined(2)
@@ -240,4 +249,30 @@ def test_an_exam_explores_nothing_and_leaves_no_memory(born, monkeypatch):
     assert json.loads((days.folder / 'exam.json').read_text()) == {
         'after_days': 1, 'cycles': 2, 'success': 0.5, 'reward': 0.5, 'search': {'times': 0}}
     assert (days.folder / 'context.gc').read_bytes() == before
-    assert not (days.folder / 'exam.gc').exists()
+    assert not list(days.folder.glob('exam*.gc'))
+
+
+def test_a_life_is_asked_once_after_every_day_in_new_worlds(born, imagined, monkeypatch):
+    days, worlds, asked = born(), [], []
+    imagined(days, worlds)
+    monkeypatch.setattr(exams, 'live', lambda lives, vision, audio, cycles: asked.append(cycles))
+    (days.folder / f'exam_{QUIZ}.gc').write_text('left by one that was cut short')
+    for cycles in (0, 2, 2):
+        exams.quiz([days], None, None, cycles)
+    assert worlds == [QUIZ + k for k in range(exams.WORLDS)]
+    assert asked == [2], 'without cycles there is none, and none is repeated'
+    days.days.append({'cycles': 300})
+    exams.quiz([days], None, None, 2)
+    assert born().quizzes == {n: {'cycles': 2, 'success': [0.5] * exams.WORLDS} for n in '01'}
+    assert not list(days.folder.glob('exam*.gc'))
+
+
+def test_a_quiz_knows_nothing_of_a_day_that_was_cut_short(born, imagined):
+    days = born()
+    days.night(a_day(days), 11.0)
+    a_day(days).agent.log.close()
+    imagined(days, [])
+    exam = days.exam()
+    assert (exam.agent.log.rows(0, 600)['flags'] & FLAG_FORGOTTEN != 0).tolist() == \
+        [False] * 300 + [True] * 300
+    days.forgotten(exam)
