@@ -62,7 +62,7 @@ class DyLoRALayer(nn.Module):
 
     def _record(self, encoded: torch.Tensor):
         """Keep the encoded input; pooling waits until somebody reads it."""
-        self.encoded = encoded
+        self.__dict__['encoded'] = encoded       # see Adapter.set_state
         if self.seen is not None:
             self.seen()
 
@@ -94,6 +94,8 @@ class DyLoRALayer(nn.Module):
 
     def pooled(self) -> torch.Tensor:
         """Return ``x_s`` of the last forward, pooled over tokens or places, (b, r)."""
+        if self.encoded.dim() == 2:                  # there is one place only
+            return self.encoded
         pooled = self._pool(self.tokens())
         # every token had the centre taken off, which weights that sum to zero would undo
         return pooled if self.place is None else \
@@ -203,13 +205,12 @@ class Adapter:
                 raise ValueError(f'{name} has shape {tuple(value.shape)}, expected (batch, '
                                  f'{expected[0]} sites, rank {expected[1]})')
         for i, layer in enumerate(self.layers.values()):
-            layer.q = None if q is None else q[..., i, :]
-            if gamma is None:
-                layer.gamma = None
-            elif torch.is_tensor(gamma):
-                layer.gamma = gamma[..., i, :]
+            if torch.is_tensor(gamma):
+                scale = gamma[..., i, :]
             else:
-                layer.gamma = layer.A.new_full((1, self.rank), float(gamma))
+                scale = None if gamma is None else layer.A.new_full((1, self.rank), float(gamma))
+            # past torch's bookkeeping of modules, which costs more than a layer of the body
+            layer.__dict__.update(q=None if q is None else q[..., i, :], gamma=scale)
 
     def read_x(self) -> torch.Tensor:
         """Return the encoded inputs ``x_s`` of the last forward pass, (b, s, r)."""
@@ -223,9 +224,7 @@ class Adapter:
         return torch.stack([layer.tokens() for layer in self.layers.values()], 2)
 
     def encode(self, *args, **kwargs) -> torch.Tensor:
-        """Run the model just far enough to encode its input at every site.
-
-        What lies behind the last site's ``A`` cannot influence any ``x`` and is not computed.
+        """Run the model just far enough to encode its input at every site (see :meth:`reach`).
 
         Args:
             args: of the model.
@@ -233,6 +232,15 @@ class Adapter:
 
         Returns:
             (b, n, s, r) as :meth:`read_tokens`; gradients reach A and B.
+
+        """
+        self.reach(lambda: self.model(*args, **kwargs))
+        return self.read_tokens()
+
+    def reach(self, run: Callable[[], object]):
+        """Run a pass of the model, but no further than its last site.
+
+        What lies behind the last site's ``A`` cannot influence any ``x`` and is not computed.
 
         Raises:
             RuntimeError: the pass ended without visiting every site.
@@ -248,9 +256,9 @@ class Adapter:
         for site, layer in self.layers.items():
             layer.seen = partial(visit, site)
         try:
-            self.model(*args, **kwargs)
+            run()
         except _Encoded:
-            return self.read_tokens()
+            return
         finally:
             for layer in self.layers.values():
                 layer.seen = None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dylora_ros.core.agent import Agent
-from dylora_ros.core.precision import narrow
+from dylora_ros.core.precision import narrow, narrowed
 from dylora_ros.experiments.babble import AUDIO_EVERY, felt, PERIOD, VISION_EVERY
 from dylora_ros.modalities.audio import encode_mel
 from dylora_ros.modalities.base import Percept
@@ -119,6 +119,7 @@ def live(lives: list[Life], vision, audio, cycles: int,
     """
     for life in lives:
         life.begin(audio)
+    vision, audio = narrowed(vision), narrowed(audio)
     for i in range(cycles):
         for life, signals in zip(lives, perceive(lives, vision, audio, i), strict=True):
             _cycle(life, signals)
@@ -155,7 +156,7 @@ def see(vision, lives: list[Life]) -> np.ndarray:
     q = torch.from_numpy(np.stack([life.agent.senses['vision'].q for life in lives]))
     vision.adapter.set_state(q, gamma=0.0)
     with torch.inference_mode(), narrow():
-        vision.encoder(frames)
+        vision.adapter.reach(lambda: vision.encoder(frames))
         return vision.adapter.read_x().float().numpy()
 
 
@@ -169,7 +170,7 @@ def hear(audio, lives: list[Life]) -> np.ndarray:
     q = torch.from_numpy(np.stack([life.agent.senses['audio'].q for life in lives]))
     audio.adapter.set_state(q.reshape(len(lives) * EARS, -1, audio.spec.rank), gamma=0.0)
     with torch.inference_mode(), narrow():
-        encode_mel(audio.encoder, torch.cat(mels))
+        audio.adapter.reach(lambda: encode_mel(audio.encoder, torch.cat(mels)))
         x = audio.adapter.read_x().float()
     return x.reshape(len(lives), audio.spec.sites, audio.spec.rank).numpy()
 

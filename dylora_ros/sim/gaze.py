@@ -57,13 +57,15 @@ class Gaze(World):
             self._screen.show(self.model, self.seed, self.time)
 
     def _on_reset(self):
-        self._bodies = {t: self.model.body(t).id for t in TOYS}
+        self._bodies = np.array([self.model.body(t).id for t in TOYS])
+        joints = [self.model.joint(t) for t in TOYS]
+        self._at = np.array([j.qposadr[0] + np.arange(3) for j in joints])     # (toys, 3) in qpos
+        self._moves = np.array([j.dofadr[0] + np.arange(3) for j in joints])   # in qvel
         while True:
             # each toy swings on its own sums of sines: azimuth, elevation, distance from the head
-            self._phase = {t: self.rng.uniform(0, 2 * np.pi, 6) for t in TOYS}
-            self._speed = {t: self.rng.uniform(0.03, 0.09, 6) for t in TOYS}
-            for toy in TOYS:
-                self.data.joint(toy).qpos[:3] = self._path(toy)
+            self._phase = np.array([self.rng.uniform(0, 2 * np.pi, 6) for _ in TOYS])
+            self._speed = np.array([self.rng.uniform(0.03, 0.09, 6) for _ in TOYS])
+            self.data.qpos[self._at] = self._paths()
             mujoco.mj_forward(self.model, self.data)
             if not self.data.ncon:      # toys inside each other would be thrown apart
                 break
@@ -74,25 +76,24 @@ class Gaze(World):
         """Return the toy that sounds next."""
         return TOYS[self.rng.integers(len(TOYS))]
 
-    def _path(self, toy: str) -> np.ndarray:
-        """Return where a toy wants to be now, world frame, m."""
-        s = np.sin(2 * np.pi * self._speed[toy] * self.pace * self.time + self._phase[toy])
+    def _paths(self) -> np.ndarray:
+        """Return where the toys want to be now, world frame, (toys, 3), m."""
+        s = np.sin(2 * np.pi * self._speed * self.pace * self.time + self._phase).T
         azimuth = 1.1 * s[0] + 0.7 * s[1] + 0.3 * s[2]
         elevation = 0.28 * s[3] + 0.15 * s[4]
-        distance = 1.6 + 0.5 * s[5] + 0.25 * TOYS.index(toy)
-        return np.array([distance * np.cos(azimuth) * np.cos(elevation),
-                         distance * np.sin(azimuth) * np.cos(elevation),
-                         0.95 + distance * np.sin(elevation)])
+        distance = 1.6 + 0.5 * s[5] + 0.25 * np.arange(len(TOYS))
+        flat = np.cos(elevation)
+        return np.stack([distance * np.cos(azimuth) * flat, distance * np.sin(azimuth) * flat,
+                         0.95 + distance * np.sin(elevation)], 1)
 
     def _before_step(self):
         if self.time >= self._next_voice:
             self._next_voice = self.time + self.rng.uniform(8.0, 20.0)
             self.sounding = self._choose_voice()
-        for toy, body in self._bodies.items():
-            joint = self.data.joint(toy)
-            mass = self.model.body_mass[body]
-            pull = _PULL * (self._path(toy) - joint.qpos[:3]) - _DRAG * joint.qvel[:3]
-            self.data.xfrc_applied[body, :3] = mass * pull
+        pull = _PULL * (self._paths() - self.data.qpos[self._at]) \
+            - _DRAG * self.data.qvel[self._moves]
+        self.data.xfrc_applied[self._bodies, :3] = \
+            self.model.body_mass[self._bodies, None] * pull
 
     def _impact_now(self) -> float:
         hardest = 0.0
