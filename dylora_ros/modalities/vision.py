@@ -118,8 +118,10 @@ class Vision(Modality):
             SignalError: as :meth:`observe`.
 
         """
-        x = self._see(check(signal, self.spec.signal, self.spec.name))[1]
-        return Percept(x[0].numpy(), None, None)
+        signal = check(signal, self.spec.signal, self.spec.name)
+        self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
+        self.adapter.reach(lambda: self.encoder(pixels(signal)))
+        return Percept(self.adapter.read_x()[0].numpy(), None, None)
 
     @torch.inference_mode()
     def _decode(self) -> np.ndarray:
