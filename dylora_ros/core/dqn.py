@@ -58,6 +58,7 @@ class Settings:
         actor_every: updates of the critics for one of the actor.
         entropy: wanted entropy of an action, a number of the action's (nats; negative: narrow).
         dreams: share of dreamt rows in a batch.
+        good: share of rows whose reward is above the mean, at least (``Trajectory.favour``).
         alpha: how strongly the critic's error draws rows (see ``Sampler``).
         practice: rows for which the actor practises in a world model (0: there is none, and it
             learns from the critics' word alone).
@@ -78,6 +79,7 @@ class Settings:
     actor_every: int = 2
     entropy: float = -0.5
     dreams: float = 0.0
+    good: float = 0.0
     alpha: float = 0.4
     practice: int = 0
     mean: float = 0.0

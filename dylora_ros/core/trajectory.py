@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 _FRESH = 64            # batches drawn from one table of priorities
+_OFTEN = 4
 
 
 @dataclass
@@ -102,6 +103,20 @@ class Trajectory:
             out.priority[first:out.count] = part.priority[:n]
             out.follows[out.count - 1:out.count] = False
         return out
+
+    def favour(self, share: float):
+        """Let rows of a reward above the mean be drawn at least with this probability in all.
+
+        Who does well will mostly be where it is good; who has learned little was hardly ever
+        there. Drawn as they come, nearly all rows teach what to do where a good will never is. Few
+        are not drawn over and over: ``_OFTEN`` times as often as they come, at most.
+        """
+        rewards, rows = self.rewards[:self.count], self.priority[:self.count]
+        good = rewards > rewards.mean()
+        now = float(good.mean())
+        share = min(share, _OFTEN * now)
+        if 0 < now < share:
+            rows *= np.where(good, share / now, (1 - share) / (1 - now))
 
     def returns(self, discount: float) -> np.ndarray:
         """Return the mean discounted reward (n,) that really followed each row's action.

@@ -35,7 +35,7 @@ from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 # of less than three rows, or of ten, it has less (083). The mean of the actor holds what it sees
 # better than the actor as the night happens to end (088).
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, bound=20, entropy=-1.0,
-                    dreams=DREAM_SHARE, alpha=0.0, practice=5, mean=0.998)
+                    dreams=DREAM_SHARE, good=0.5, alpha=0.0, practice=5, mean=0.998)
 UPDATES = 4           # a row of the log and night, at most
 A_NEW_ROW = 2         # updates wanted in a night for each row that was not slept on
 # and at least, for a night begins anew: what was learned from few rows is in the way of what many
@@ -280,6 +280,7 @@ def practise(chest: Chest, past: Trajectory, older: Trajectory | None, held: np.
             dqn.normalise(everything.states, everything.rewards)
             dqn.expect(float(past.rewards[:count].mean()))
     s = will.settings
+    everything.favour(s.good)
     judged = held[:: max(1, len(held) // _JUDGED)]
     really = past.returns(s.discount)[judged]
     everything.follows[held] = False                 # what judges does not teach

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dylora_ros.experiments.days_report import PART, WINDOW
+from dylora_ros.experiments.days_report import asked, PART, WINDOW
 
 STYLE = {'full': ('full', '#0b6fa4'), 'unbiased': ('sight and hearing not biased', '#6d9dc5'),
          'no_gc': ('no global context', '#e0a458'), 'deaf': ('deaf', '#7a9e7e'),
@@ -46,7 +46,8 @@ def curves(lives: list[list[float]], each: int, window: int) -> tuple[np.ndarray
 def draw(result: dict, path: Path, peer: Path | None = None):
     """Draw success by awake cycles: mean over seeds, of some arms the band from worst to best.
 
-    Short lives are drawn by parts of a day, as what sleep brings is measured.
+    Short lives are drawn by parts of a day, as what sleep brings is measured. Where lives were
+    asked in quizzes, these are drawn beside it.
 
     Args:
         result: of ``experiment life``.
@@ -67,26 +68,42 @@ def draw(result: dict, path: Path, peer: Path | None = None):
     if result['scene'] == 'gaze' and peer is not None and peer.exists():
         learned = json.loads(peer.read_text())            # its days may be of another length
         lives['sac'] = [s['success_by_day'] for s in learned['sac'].values()], learned['day']
-    figure, axes = pyplot.subplots(figsize=(9, 4.6), layout='constrained')
-    for arm, (label, colour) in STYLE.items():
+    quizzes = {arm: [q for s in entry['seeds'].values() if len(q := asked(s)) > 1]
+               for arm, entry in result[result['scene']].items()}
+    beside = any(quizzes.values())
+    figure, panels = pyplot.subplots(1, 1 + beside, figsize=(12 if beside else 9, 4.6),
+                                     sharey=True, squeeze=False, layout='constrained')
+    axes = panels[0, 0]
+    for arm, (label, _) in STYLE.items():
         series, step = lives.get(arm, ([], each))
         cycles, table = curves(series, step, max(count * each, step))
-        if not len(table):
-            continue
-        band = arm in _BANDS
-        axes.plot(cycles, table.mean(0), color=colour, label=f'{label} (n = {len(table)})',
-                  linewidth=2.2 if band else 1.2)
-        if band:
-            axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
-                              linewidth=0)
-    if result['scene'] == 'gaze':
-        axes.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
+        if len(table):
+            _curve(axes, arm, cycles, table, f'{label} (n = {len(table)})')
+        if table := quizzes.get(arm):
+            shortest = min(map(len, table))
+            _curve(panels[0, -1], arm, result['day'] * np.arange(shortest),
+                   np.array([q[:shortest] for q in table]))
+    for panel in panels[0]:
+        panel.spines[['top', 'right']].set_visible(False)
+        if result['scene'] == 'gaze':
+            panel.axhline(_TARGET, color='#333333', linestyle=':', linewidth=1)
+    if beside:
+        panels[0, 1].set_xlabel('awake cycles before a quiz: new worlds, nothing explored')
     peers = f', of SAC {lives["sac"][1]}' if 'sac' in lives and fine else ''
     axes.set_xlabel(f'awake cycles (each point: the last {count * each}{peers})')
     axes.set_ylabel(TASK[result['scene']])
     axes.set_ylim(0, 1)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))
-    axes.spines[['top', 'right']].set_visible(False)
+        figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8,
+                      loc='outside right upper')
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def _curve(axes, arm: str, cycles: np.ndarray, table: np.ndarray, label: str | None = None):
+    """Draw the mean of some lives (lives, n); of some arms the band from worst to best."""
+    colour, band = STYLE[arm][1], arm in _BANDS
+    axes.plot(cycles, table.mean(0), color=colour, label=label, linewidth=2.2 if band else 1.2)
+    if band:
+        axes.fill_between(cycles, table.min(0), table.max(0), color=colour, alpha=0.15,
+                          linewidth=0)

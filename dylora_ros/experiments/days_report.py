@@ -159,17 +159,19 @@ def speedup(full: dict, no_sleep: dict) -> dict:
             'sleep_speedup': ratios[str(LEVEL)]}
 
 
+def asked(life: dict) -> list[float]:
+    """Return a life's success in its quizzes, from that before its first day on."""
+    quiz = life.get('quiz', {})
+    count = next(n for n in range(len(quiz) + 1) if str(n) not in quiz)
+    return [float(np.mean(quiz[str(n)]['success'])) for n in range(count)]
+
+
 def quiz_speedup(full: dict, no_sleep: dict, day: int) -> dict:
     """Return the same by quizzes, of the seeds that were asked from birth on in both arms.
 
     A ratio is None where one has not come so far, or where who sleeps does so before the first
     day.
     """
-    def asked(life: dict) -> list[float]:
-        quiz = life.get('quiz', {})
-        count = next(n for n in range(len(quiz) + 1) if str(n) not in quiz)
-        return [float(np.mean(quiz[str(n)]['success'])) for n in range(count)]
-
     lives = [{s: asked(life) for s, life in entry['seeds'].items()} for entry in (full, no_sleep)]
     both = [s for s in lives[0] if lives[0][s] and lives[1].get(s)]
     if not both:

@@ -57,6 +57,21 @@ def test_rows_with_a_large_error_are_drawn_more_often():
     assert 6 < np.mean(drawn == 3) * 40 < 9       # 9 / 48 of 40
 
 
+@pytest.mark.parametrize(('good', 'share', 'drawn'), [
+    (20, 0.5, 0.5), (80, 0.5, 0.8), (20, 0.0, 0.2), (5, 0.5, 0.2), (0, 0.5, 0.0)])
+def test_good_moments_are_drawn_so_often_at_least_but_few_not_over_and_over(good, share, drawn):
+    data = made([True] * 100, [1.0] * good + [-1.0] * (100 - good))
+    data.favour(share)
+    chances = data.priority[:100] / data.priority[:100].sum()
+    assert chances[:good].sum() == pytest.approx(drawn)
+
+
+def test_good_moments_that_surprise_more_are_drawn_more_than_others():
+    data = made([True] * 10, [1.0, 1.0] + [-1.0] * 8, surprise=np.r_[4.0, [1.0] * 9])
+    data.favour(0.5)
+    assert data.priority[0] == pytest.approx(4 * data.priority[1])
+
+
 def test_dreams_have_their_share():
     dream = np.arange(101) % 2 == 0
     sampler = Sampler(made([True] * 101, dream=dream), 40, dreams=0.25)

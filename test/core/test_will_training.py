@@ -204,6 +204,18 @@ def test_held_out_rows_do_not_teach(night, chest, small_schema):
     assert not set(seen) & set(held)
 
 
+def test_good_moments_of_a_bad_life_teach_more(chest, small_schema, monkeypatch):
+    monkeypatch.setattr(will_training, 'SETTINGS', Settings(width=32, actor_width=32, good=0.5))
+    rows = life(small_schema)
+    rows['reward'] = np.where(np.arange(ROWS) % 5, -1.0, 1.0)
+    past = trajectory(rows, np.zeros((ROWS, WIDTH), np.float32), small_schema)
+    drawn = []
+    draw = Sampler.draw
+    monkeypatch.setattr(Sampler, 'draw', lambda self: drawn.append(draw(self)) or drawn[-1])
+    practise(chest, past, None, np.arange(0), Budget(100.0), most=30)
+    assert 0.45 < (past.rewards[np.concatenate(drawn)] > 0).mean() < 0.55
+
+
 def test_a_childhood_teaches_too_and_judges_nothing(night, small_schema, monkeypatch):
     seen = []
     monkeypatch.setattr(will_training, 'Sampler', lambda data, *args: seen.append(data)

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -191,6 +192,17 @@ def test_the_figure_shows_every_arm_that_lived_long_enough(tmp_path):
         'deaf': {'seeds': {'0': {'success_by_day': [0.1] * 2}}}}}
     draw(result, tmp_path / 'life.png', tmp_path / 'learn.json')
     assert (tmp_path / 'life.png').stat().st_size > 10_000
+
+
+def test_quizzes_are_drawn_beside_the_days(tmp_path):
+    life = {'success_by_day': [0.1] * 8}
+    asked = {**life, 'quiz': {str(n): {'success': [0.1, 0.2]} for n in range(3)}}
+    wide = []
+    for one in (life, asked):
+        draw({'day': 500, 'scene': 'gaze', 'gaze': {'full': {'seeds': {'0': one}}}},
+             tmp_path / 'life.png')
+        wide.append(cv2.imread(str(tmp_path / 'life.png')).shape[1])
+    assert wide[1] > wide[0]
 
 
 def test_points_of_the_figure_are_means_of_days():
