@@ -33,8 +33,8 @@ from dylora_ros.core.will import judged_anew, state_width, trajectory, Will
 # learn to turn to what is heard but not seen (078); with it for ever it stays mediocre (080). With
 # practice in a world model the actor learns from the same rows what takes it much longer without;
 # of less than three rows, or of ten, it has less (083). The mean of the actor holds what it sees
-# better than the actor as the night happens to end (088). Good moments teach as much as all others:
-# a childhood hardly knows them, and a good will is mostly there (092).
+# better than the actor as the night happens to end (088). Good moments teach as much as all others
+# do: a childhood hardly knows them, and a good will is mostly there (092).
 SETTINGS = Settings(width=192, actor_width=128, batch=128, discount=0.97, bound=20, entropy=-1.0,
                     dreams=DREAM_SHARE, good=0.5, alpha=0.0, practice=5, mean=0.998)
 UPDATES = 4           # a row of the log and night, at most
