@@ -17,6 +17,7 @@ LEVEL = 0.5                     # the one that the speedup of sleep is told for
 PART = 150                      # cycles that success is told of in one number
 WINDOW = 4                      # parts in a row whose mean has to reach a level: 24 s
 _DRAWS = 2000
+_BAND = 0.025, 0.975
 
 
 def finite(value: float | None) -> float | None:
@@ -146,17 +147,32 @@ def speedup(full: dict, no_sleep: dict) -> dict:
     """Return cycles to each level of success, and those of no sleep over those of ``full``.
 
     Of the seeds and days that both have lived. Bands: 95 % of ratios of seeds drawn anew, the same
-    for both arms. None: one of them has not come so far.
+    for both arms. None: one of them has not come so far. And the geometric mean of all levels.
     """
     both = [s for s in full['seeds'] if s in no_sleep['seeds']]
     if not both:
         return {}
-    cycles, ratios, bands = _compared(*(
-        [entry['seeds'][s]['success_by_part'] for s in both] for entry in (full, no_sleep)),
-        cycles_to)
+    lives = _even(*([entry['seeds'][s]['success_by_part'] for s in both]
+                    for entry in (full, no_sleep)))
+    cycles, ratios, bands = _compared(*lives, cycles_to)
+    over = [_over_levels(*(arm[d] for arm in lives)) for d in _draws(len(both))]
     return {'seeds_compared': both, 'cycles_to_success': cycles,
             'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands,
-            'sleep_speedup': ratios[str(LEVEL)]}
+            'sleep_speedup': ratios[str(LEVEL)],
+            'sleep_speedup_over_levels': finite(_over_levels(*lives)),
+            'sleep_speedup_over_levels_band': [finite(v) for v in np.quantile(over, _BAND)]}
+
+
+def _over_levels(full: np.ndarray, no_sleep: np.ndarray) -> float:
+    """Return the geometric mean of the ratios at all levels, of lives (n, parts) of both arms.
+
+    Who has not come up to a level counts as if the end of life had been early enough: a bound
+    from below, where it is who does not sleep.
+    """
+    lived = PART * full.shape[1]
+    return math.exp(np.mean([math.log(min(cycles_to(level, no_sleep), lived)
+                                      / min(cycles_to(level, full), lived))
+                             for level in LEVELS]))
 
 
 def asked(life: dict) -> list[float]:
@@ -176,19 +192,28 @@ def quiz_speedup(full: dict, no_sleep: dict, day: int) -> dict:
     both = [s for s in lives[0] if lives[0][s] and lives[1].get(s)]
     if not both:
         return {}
-    cycles, ratios, bands = _compared(*([arm[s] for s in both] for arm in lives),
+    cycles, ratios, bands = _compared(*_even(*([arm[s] for s in both] for arm in lives)),
                                       lambda level, some: interpolated_to(level, some, day))
     return {'quiz': {'seeds_compared': both, 'cycles_to_success': cycles,
                      'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands}}
 
 
-def _compared(with_it: list[list[float]], without: list[list[float]],
+def _even(*arms: list[list[float]]) -> list[np.ndarray]:
+    """Return the lives of some arms (n, k), as far as all have lived."""
+    shortest = min(len(life) for arm in arms for life in arm)
+    return [np.array([life[:shortest] for life in arm]) for arm in arms]
+
+
+def _draws(count: int) -> list[np.ndarray]:
+    """Return seeds drawn anew, again and again."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, count, count) for _ in range(_DRAWS)]
+
+
+def _compared(full: np.ndarray, no_sleep: np.ndarray,
               cycles_to: Callable[[float, np.ndarray], float]) -> tuple[dict, dict, dict]:
     """Return by level the cycles of both, their ratio, and its band."""
-    shortest = min(map(len, (*with_it, *without)))
-    full, no_sleep = (np.array([life[:shortest] for life in arm]) for arm in (with_it, without))
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(full), len(full)) for _ in range(_DRAWS)]
+    draws = _draws(len(full))
     told: dict[str, dict] = {}
     ratios: dict[str, float | None] = {}
     bands: dict[str, list] = {}
@@ -198,7 +223,7 @@ def _compared(with_it: list[list[float]], without: list[list[float]],
                           for d in draws])
         told[name] = dict(zip(('full', 'no_sleep'), map(finite, cycles), strict=True))
         ratios[name] = finite(_ratio(*cycles)) if max(cycles) < math.inf else None
-        bands[name] = [finite(v) for v in np.quantile(drawn, (0.025, 0.975), method='nearest')]
+        bands[name] = [finite(v) for v in np.quantile(drawn, _BAND, method='nearest')]
     return told, ratios, bands
 
 

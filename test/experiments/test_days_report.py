@@ -48,6 +48,18 @@ def test_the_speedup_is_cycles_without_sleep_over_cycles_with_it():
     assert told['sleep_speedup_bands']['0.5'] == [2.5, 3.5]
 
 
+def test_over_all_levels_the_ratios_are_meant_and_who_came_to_none_lived_too_shortly():
+    fast, slow, never = [1.0] * 20, [0.45] * 8 + [1.0] * 12, [0.0] * 20
+    told = speedup(parts(a=fast), parts(a=slow))
+    assert told['sleep_speedup_by_level'] == {'0.3': 1, '0.4': 1, '0.5': 2.25, '0.6': 2.5,
+                                              '0.7': 2.5}
+    assert told['sleep_speedup_over_levels'] == pytest.approx((2.25 * 2.5 * 2.5) ** 0.2, abs=1e-3)
+    assert told['sleep_speedup_over_levels_band'] == [told['sleep_speedup_over_levels']] * 2
+    assert speedup(parts(a=fast), parts(a=never))['sleep_speedup_over_levels'] == 3000 / 600
+    assert speedup(parts(a=never), parts(a=fast))['sleep_speedup_over_levels'] == 600 / 3000
+    assert speedup(parts(a=never), parts(a=never))['sleep_speedup_over_levels'] == 1
+
+
 def test_a_level_that_an_arm_did_not_reach_has_no_speedup():
     told = speedup(parts(a=[0.2] * 10), parts(a=[0.6] * 10))
     assert told['sleep_speedup'] is None
