@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from dylora_ros.experiments import lives as module
 from dylora_ros.experiments.lives import Life, live, Shared
@@ -61,7 +62,8 @@ def lived(monkeypatch):
     monkeypatch.setattr(module, 'hear', lambda audio, lives: np.zeros((len(lives), 8, 4)))
     both = [Life(World(), Agent(), lambda stamp, world: float(world.steps), deaf=bool(i),
                  born=int(1e9)) for i in range(2)]
-    live(both, None, SimpleNamespace(samples=100), 12)
+    live(both, SimpleNamespace(encoder=nn.Identity()),
+         SimpleNamespace(encoder=nn.Identity(), samples=100), 12)
     return both
 
 
