@@ -154,6 +154,10 @@ def test_murdered_nodes_stop_the_joints_are_reported_and_come_back(tmp_path):
         witness.until(lambda: witness.phase == 'AWAKE', 90)
         agent.send_signal(signal.SIGINT)
         figures, err = finish(agent, 60)
+    except AssertionError:
+        agent.send_signal(signal.SIGINT)
+        print(agent.communicate(timeout=60)[1])         # what the nodes had to say
+        raise
     finally:
         if agent.poll() is None:
             agent.kill()
