@@ -302,7 +302,8 @@ class GlobalContext:
         """Copy rows start .. stop - 1 (absolute numbers, clipped to what is there)."""
         start, stop = max(start, self.first), min(stop, self.committed)
         count = max(0, stop - start)
-        at, past = start % self._slots, start % self._slots + count - self._slots
+        at = start % self._slots
+        past = at + count - self._slots
         out = self._rows[at:at + count].copy()
         if past > 0:                     # joining rows of many fields is slow: only at the seam
             out = np.concatenate([out, self._rows[:past]])

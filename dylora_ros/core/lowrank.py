@@ -94,12 +94,10 @@ class DyLoRALayer(nn.Module):
 
     def pooled(self) -> torch.Tensor:
         """Return ``x_s`` of the last forward, pooled over tokens or places, (b, r)."""
-        if self.encoded.dim() == 2:                  # there is one place only
-            return self.encoded
-        pooled = self._pool(self.tokens())
+        if self.place is None:                       # the mean of one place is that place
+            return self.encoded if self.encoded.dim() == 2 else self._pool(self.tokens())
         # every token had the centre taken off, which weights that sum to zero would undo
-        return pooled if self.place is None else \
-            pooled + (self.place.sum() - 1) * self.centre
+        return self._pool(self.tokens()) + (self.place.sum() - 1) * self.centre
 
     def tokens(self) -> torch.Tensor:
         """Return ``x_s`` of the last forward at every token or place, (b, n, r)."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 _FRESH = 64            # batches drawn from one table of priorities
-_OFTEN = 4
+_OFTEN = 4             # times as often as it comes a favoured row is drawn, at most
 
 
 @dataclass

@@ -152,27 +152,25 @@ def speedup(full: dict, no_sleep: dict) -> dict:
     both = [s for s in full['seeds'] if s in no_sleep['seeds']]
     if not both:
         return {}
-    lives = _even(*([entry['seeds'][s]['success_by_part'] for s in both]
-                    for entry in (full, no_sleep)))
-    cycles, ratios, bands = _compared(*lives, cycles_to)
-    over = [_over_levels(*(arm[d] for arm in lives)) for d in _draws(len(both))]
+    reached, parts = _reached(*([entry['seeds'][s]['success_by_part'] for s in both]
+                                for entry in (full, no_sleep)), cycles_to)
+    cycles, ratios, bands = _compared(reached)
+    over = _over_levels(reached, PART * parts)
     return {'seeds_compared': both, 'cycles_to_success': cycles,
             'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands,
             'sleep_speedup': ratios[str(LEVEL)],
-            'sleep_speedup_over_levels': finite(_over_levels(*lives)),
-            'sleep_speedup_over_levels_band': [finite(v) for v in np.quantile(over, _BAND)]}
+            'sleep_speedup_over_levels': finite(over[0]),
+            'sleep_speedup_over_levels_band': [finite(v) for v in np.quantile(over[1:], _BAND)]}
 
 
-def _over_levels(full: np.ndarray, no_sleep: np.ndarray) -> float:
-    """Return the geometric mean of the ratios at all levels, of lives (n, parts) of both arms.
+def _over_levels(reached: np.ndarray, lived: int) -> np.ndarray:
+    """Return the geometric means of the ratios at all levels of what was ``_reached``.
 
-    Who has not come up to a level counts as if the end of life had been early enough: a bound
-    from below, where it is who does not sleep.
+    Who has not come up to a level counts as if the end of life, after ``lived`` cycles, had been
+    early enough: a bound from below, where it is who does not sleep.
     """
-    lived = PART * full.shape[1]
-    return math.exp(np.mean([math.log(min(cycles_to(level, no_sleep), lived)
-                                      / min(cycles_to(level, full), lived))
-                             for level in LEVELS]))
+    full, no_sleep = np.minimum(reached, lived).swapaxes(0, 1)
+    return np.exp(np.log(no_sleep / full).mean(1))
 
 
 def asked(life: dict) -> list[float]:
@@ -192,35 +190,42 @@ def quiz_speedup(full: dict, no_sleep: dict, day: int) -> dict:
     both = [s for s in lives[0] if lives[0][s] and lives[1].get(s)]
     if not both:
         return {}
-    cycles, ratios, bands = _compared(*_even(*([arm[s] for s in both] for arm in lives)),
-                                      lambda level, some: interpolated_to(level, some, day))
+    cycles, ratios, bands = _compared(_reached(
+        *([arm[s] for s in both] for arm in lives),
+        lambda level, some: interpolated_to(level, some, day))[0])
     return {'quiz': {'seeds_compared': both, 'cycles_to_success': cycles,
                      'sleep_speedup_by_level': ratios, 'sleep_speedup_bands': bands}}
 
 
-def _even(*arms: list[list[float]]) -> list[np.ndarray]:
-    """Return the lives of some arms (n, k), as far as all have lived."""
-    shortest = min(len(life) for arm in arms for life in arm)
-    return [np.array([life[:shortest] for life in arm]) for arm in arms]
+def _reached(full: list[list[float]], no_sleep: list[list[float]],
+             cycles_to: Callable[[float, np.ndarray], float]) -> tuple[np.ndarray, int]:
+    """Return the cycles to each level, and how far all lives go.
+
+    Args:
+        full: success of each life.
+        no_sleep: the same seeds.
+        cycles_to: (level, lives (n, k)) -> cycles.
+
+    Returns:
+        Cycles (1 + draws, 2 arms, levels), first of the seeds as they are, then drawn anew; k.
+
+    """
+    shortest = min(map(len, (*full, *no_sleep)))
+    arms = [np.array([life[:shortest] for life in arm]) for arm in (full, no_sleep)]
+    count, rng = len(full), np.random.default_rng(0)
+    seeds = [np.arange(count), *(rng.integers(0, count, count) for _ in range(_DRAWS))]
+    return np.array([[[cycles_to(level, arm[which]) for level in LEVELS] for arm in arms]
+                     for which in seeds]), shortest
 
 
-def _draws(count: int) -> list[np.ndarray]:
-    """Return seeds drawn anew, again and again."""
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, count, count) for _ in range(_DRAWS)]
-
-
-def _compared(full: np.ndarray, no_sleep: np.ndarray,
-              cycles_to: Callable[[float, np.ndarray], float]) -> tuple[dict, dict, dict]:
-    """Return by level the cycles of both, their ratio, and its band."""
-    draws = _draws(len(full))
+def _compared(reached: np.ndarray) -> tuple[dict, dict, dict]:
+    """Return by level the cycles of both arms, their ratio, and its band."""
     told: dict[str, dict] = {}
     ratios: dict[str, float | None] = {}
     bands: dict[str, list] = {}
-    for level in LEVELS:
-        name, cycles = str(level), (cycles_to(level, full), cycles_to(level, no_sleep))
-        drawn = np.array([_ratio(cycles_to(level, full[d]), cycles_to(level, no_sleep[d]))
-                          for d in draws])
+    for level, of_level in zip(LEVELS, np.moveaxis(reached, 2, 0), strict=True):
+        name, cycles = str(level), of_level[0].tolist()
+        drawn = np.array([_ratio(*both) for both in of_level[1:].tolist()])
         told[name] = dict(zip(('full', 'no_sleep'), map(finite, cycles), strict=True))
         ratios[name] = finite(_ratio(*cycles)) if max(cycles) < math.inf else None
         bands[name] = [finite(v) for v in np.quantile(drawn, _BAND, method='nearest')]

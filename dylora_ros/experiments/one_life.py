@@ -130,8 +130,7 @@ class Days:
 
     def examined(self, cycles: int) -> bool:
         """Whether an exam of so many cycles was taken since the last day."""
-        path = self.folder / 'exam.json'
-        told = json.loads(path.read_text()) if path.exists() else {}
+        told = self._written('exam.json')
         return (told.get('after_days'), told.get('cycles')) == (len(self.days), cycles)
 
     def graded(self, life: Life, search: dict | None):
@@ -151,7 +150,10 @@ class Days:
     @property
     def quizzes(self) -> dict[str, dict]:
         """What quizzes told, by the number of days lived."""
-        path = self.folder / 'quiz.json'
+        return self._written('quiz.json')
+
+    def _written(self, name: str) -> dict:
+        path = self.folder / name
         return json.loads(path.read_text()) if path.exists() else {}
 
     def quizzed(self, lives: list[Life]):

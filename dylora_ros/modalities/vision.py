@@ -98,14 +98,10 @@ class Vision(Modality):
         self._signal = signal
         self._frames = [*self._frames[-1:], torch.from_numpy(self.target(signal))]
         self._bodies = [*self._bodies[-1:], self._body]
-        self._tokens, self._x = self._see(signal)
-        return self._x[0].numpy()
-
-    def _see(self, signal: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the encoder under the bias; return its tokens (1, n, 384) and x (1, s, r)."""
         self.adapter.set_state(torch.from_numpy(self._q)[None], gamma=0.0)
-        out = self.encoder(pixels(signal)).last_hidden_state
-        return out[:, 1:], self.adapter.read_x()
+        self._tokens = self.encoder(pixels(signal)).last_hidden_state[:, 1:]
+        self._x = self.adapter.read_x()
+        return self._x[0].numpy()
 
     @torch.inference_mode()
     def glance(self, signal: np.ndarray) -> Percept:
